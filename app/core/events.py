@@ -1,0 +1,241 @@
+"""Facts that reach a call, in the past tense. Whoever posts one decides nothing; `CallCore.handle` does.
+
+Frozen `msgspec.Struct`s with a tag: equality, pattern matching and the journal's codec come with the declaration.
+Numbers named `gen`, `visit` and `n` are the core's own, handed out in an effect and given back in the fact.
+"""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from flows.model import Value
+
+
+class Event(Struct, frozen=True, tag_field="type"):
+    """Base of all facts."""
+
+
+# The call and its leg
+
+
+class CallStarted(Event, frozen=True, tag=True):
+    """Always the first fact."""
+
+    leg: str
+    transport: str  # "audio", "twilio", "text"
+    caller: str = ""  # as the transport tells it: a number, a token's name
+    called: str = ""
+
+
+class LegLost(Event, frozen=True, tag=True):
+    """The connection broke without a goodbye; it may come back with its resume token."""
+
+    leg: str
+
+
+class LegAttached(Event, frozen=True, tag=True):
+    """A new connection took the place of a lost one. What was being said is lost with the old one."""
+
+    leg: str
+
+
+class CallerHungUp(Event, frozen=True, tag=True):
+    leg: str
+
+
+class HangupOrdered(Event, frozen=True, tag=True):
+    """The software's or an operator's order to end; `by` is a token's name, "drain" or "server"."""
+
+    by: str
+
+
+class CallFailed(Event, frozen=True, tag=True):
+    """We were wrong: an assertion or exception inside the call's own handling. `detail` names no words."""
+
+    detail: str
+
+
+class Tick(Event, frozen=True, tag=True):
+    """The alarm that the shell arms for `CallCore.deadline_ms`."""
+
+
+# What the ear and the recogniser found
+
+
+class SpeechStarted(Event, frozen=True, tag=True):
+    """Onset: the cheap gate opened. `utterance` counts from 1 in a leg's ear and names this stretch of sound."""
+
+    utterance: int
+
+
+class SpeechConfirmed(Event, frozen=True, tag=True):
+    """The careful detector agrees that it is a voice."""
+
+    utterance: int
+
+
+class SpeechEnded(Event, frozen=True, tag=True):
+    """Offset. `voice` is false where the careful detector never agreed: noise."""
+
+    utterance: int
+    speech_ms: int
+    voice: bool
+
+
+class Transcript(Event, frozen=True, tag=True):
+    """The final words of an utterance; empty where nothing in the grammar was near enough.
+
+    Exactly one `Transcript` or `ListenFailed` follows each `SpeechEnded` with `voice`.
+    """
+
+    utterance: int
+    text: str
+    confidence: float = 1.0
+
+
+class ListenFailed(Event, frozen=True, tag=True):
+    utterance: int
+    reason: str  # a `ports.ProviderError` kind
+
+
+class TextReceived(Event, frozen=True, tag=True):
+    """A whole turn that was typed: the chat, a data channel."""
+
+    text: str
+
+
+class Digit(Event, frozen=True, tag=True):
+    digit: str  # one of 0-9 * #
+
+
+# What the playout did
+
+
+class PlayoutStarted(Event, frozen=True, tag=True):
+    """The first audio of this reply left."""
+
+    gen: int
+
+
+class PlayoutHeld(Event, frozen=True, tag=True):
+    """Answers `HoldPlayout`: what had been heard when the agent fell silent."""
+
+    gen: int
+    sentence: int
+    chars: int
+
+
+class PlayoutStopped(Event, frozen=True, tag=True):
+    """Answers the end of a reply's audio, or a cut. Never fenced: what was heard was heard.
+
+    Sentences below `sentence` were heard whole, and `chars` characters of that one.
+    """
+
+    gen: int
+    sentence: int
+    chars: int
+    cause: str  # "done", "cut", "lost", "failed"
+
+
+# What a reply's engine (a model or the rules) found and asks for
+
+
+class Sentence(Event, frozen=True, tag=True):
+    """Words to be spoken; `index` counts from 0 in the engine's own stream."""
+
+    gen: int
+    index: int
+    text: str
+
+
+class SlotsProposed(Event, frozen=True, tag=True):
+    """Raw values as the engine read them. The core types, validates and sets."""
+
+    gen: int
+    slots: dict[str, Value]
+    evidence: str = ""  # the words they were read from
+
+
+class IntentProposed(Event, frozen=True, tag=True):
+    """What the caller wants: "yes", "no", "repeat" or a digression's name."""
+
+    gen: int
+    intent: str
+
+
+class ToolRequest(Struct, frozen=True):
+    call_id: str  # the model's own name for it
+    tool: str
+    arguments: dict[str, Value] = {}  # only those declared `from: model` are used
+
+
+class ToolsRequested(Event, frozen=True, tag=True):
+    """All tool calls of one model message, as the message ended."""
+
+    gen: int
+    calls: tuple[ToolRequest, ...]
+
+
+class ReplyEnded(Event, frozen=True, tag=True):
+    """The engine has said all it will say."""
+
+    gen: int
+
+
+class ReplyFailed(Event, frozen=True, tag=True):
+    gen: int
+    reason: str  # a `ports.ProviderError` kind, "empty", "truncated", "filtered", "malformed"
+
+
+class Usage(Event, frozen=True, tag=True):
+    """What a model request cost, also of one that was cancelled. Never fenced."""
+
+    gen: int
+    model: str
+    input_tokens: int
+    output_tokens: int
+
+
+# Tools
+
+
+class ToolReady(Event, frozen=True, tag=True):
+    """The record `allowed` is on disk and the `once` key, if any, is reserved. The last check comes now."""
+
+    n: int
+
+
+class OnceUsed(Event, frozen=True, tag=True):
+    """The `once` key was taken already, by this call or another."""
+
+    n: int
+
+
+class WriteAheadFailed(Event, frozen=True, tag=True):
+    """The record could not be made durable, so the effect must not happen."""
+
+    n: int
+
+
+class ToolOutcome(StrEnum):
+    done = "done"
+    failed = "failed"  # definitely without effect
+    unknown = "unknown"  # nobody can say whether it happened
+
+
+class ToolEnded(Event, frozen=True, tag=True):
+    """Never fenced: what happened, happened. `result` is the typed result, `reason` an error's kind."""
+
+    n: int
+    outcome: ToolOutcome
+    result: dict[str, Value | list[Value] | None] = {}
+    reason: str = ""
+
+
+AnyEvent = (
+    CallStarted | LegLost | LegAttached | CallerHungUp | HangupOrdered | CallFailed | Tick
+    | SpeechStarted | SpeechConfirmed | SpeechEnded | Transcript | ListenFailed | TextReceived | Digit
+    | PlayoutStarted | PlayoutHeld | PlayoutStopped
+    | Sentence | SlotsProposed | IntentProposed | ToolsRequested | ReplyEnded | ReplyFailed | Usage
+    | ToolReady | OnceUsed | WriteAheadFailed | ToolEnded
+)  # fmt: skip
