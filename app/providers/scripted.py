@@ -1,0 +1,310 @@
+"""Providers that do as they are told: the fakes that stand in for speech and models.
+
+Latencies and faults are declared, and every wait is `asyncio.sleep`, so a virtual clock drives them exactly. A script
+is a sequence of answers in which a `Fault` is raised, a `Pause` is waited, and `STALL` never ends.
+"""
+
+import asyncio
+import math
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.core.prompt import Hearing, Request
+from app.ports import Fault, Heard, Mark, Part, Pcm, ProviderError, SpeechChunk
+from flows.model import Voice
+
+WORDS_PER_S = 2.6
+HUM_HZ = 140
+HUM_PEAK = 6000
+CHUNK_MS = 100
+BLANK_MS = 20
+MAX_TEXT_CHARS = 4000
+MAX_REMEMBERED = 1000
+MAX_UTTERANCE_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait here before going on."""
+
+    ms: float
+
+
+STALL = Pause(math.inf)
+"""Wait until cancelled."""
+
+Line = Part | Fault | Pause
+Said = str | Heard | Fault | Pause
+Hear = Callable[[Pcm, Hearing | None], Said]
+
+
+async def _wait(ms: float) -> None:
+    if ms == math.inf:
+        await asyncio.get_running_loop().create_future()
+    elif ms > 0:
+        await asyncio.sleep(ms / 1000)
+
+
+# Text to speech
+
+
+class ScriptedTts:
+    """A hum, one swell a word. Sentences are counted from 0 over all calls.
+
+    `speed` is seconds of audio made per second; `troubles` maps a sentence's number to what goes wrong in it after
+    `good_chunks` chunks.
+    """
+
+    def __init__(
+        self,
+        *,
+        first_ms: float = 0,
+        speed: float = math.inf,
+        troubles: Mapping[int, Fault | Pause] | None = None,
+        good_chunks: int = 0,
+    ) -> None:
+        self._first_ms = first_ms
+        self._speed = speed
+        self._troubles = dict(troubles or {})
+        self._good_chunks = good_chunks
+        self._sentences = 0
+        self.spoken: deque[str] = deque(maxlen=MAX_REMEMBERED)
+        self.cancelled: deque[str] = deque(maxlen=MAX_REMEMBERED)
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+    async def speak(self, text: str, voice: Voice, rate_hz: int) -> AsyncIterator[SpeechChunk]:
+        trouble = self._troubles.get(self._sentences)
+        self._sentences += 1
+        if len(text) > MAX_TEXT_CHARS:
+            raise ProviderError(Fault.too_large, f"more than {MAX_TEXT_CHARS} characters")
+        self.spoken.append(text)
+        try:
+            await _wait(self._first_ms)
+            for index, chunk in enumerate(_hum(text, rate_hz)):
+                if trouble is not None and index == self._good_chunks:
+                    await _suffer(trouble)
+                if index:
+                    await _wait(1000 * chunk.pcm.size / rate_hz / self._speed)
+                yield chunk
+            if trouble is not None and index < self._good_chunks:
+                await _suffer(trouble)
+        except (asyncio.CancelledError, GeneratorExit):
+            self.cancelled.append(text)
+            raise
+
+
+async def _suffer(trouble: Fault | Pause) -> None:
+    if isinstance(trouble, Pause):
+        await _wait(trouble.ms)
+    else:
+        raise ProviderError(trouble, "scripted")
+
+
+def _hum(text: str, rate_hz: int) -> Iterator[SpeechChunk]:
+    ends = [match.end() for match in re.finditer(r"\S+", text)]
+    word = round(rate_hz / WORDS_PER_S)
+    if ends:
+        ends[-1] = len(text)
+        time = np.arange(word) / rate_hz
+        swell = HUM_PEAK * np.sin(np.pi * np.arange(word) / word) * np.sin(2 * np.pi * HUM_HZ * time)
+        pcm = np.tile(swell.astype(np.int16), len(ends))
+        marks = [Mark(chars, (index + 1) * word) for index, chars in enumerate(ends)]
+    else:
+        pcm = np.zeros(rate_hz * BLANK_MS // 1000, dtype=np.int16)
+        marks = [Mark(len(text), pcm.size)]
+    step = rate_hz * CHUNK_MS // 1000
+    for start in range(0, pcm.size, step):
+        end = min(start + step, pcm.size)
+        yield SpeechChunk(pcm[start:end], tuple(mark for mark in marks if start < mark.samples <= end))
+
+
+# Speech to text
+
+
+class ScriptedStt:
+    """Hears what the script says: its lines in order for each call, or a function of the audio and what is expected.
+
+    A line is used up when an utterance is finished; a `Pause` delays the line after it. After the last, "".
+    """
+
+    def __init__(self, script: Sequence[Said] | Hear = (), *, final_ms: float = 0) -> None:
+        self._script = script
+        self._final_ms = final_ms
+        self.streams: deque[ScriptedSttStream] = deque(maxlen=MAX_REMEMBERED)
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        for stream in self.streams:
+            stream.close()
+
+    def open(self, rate_hz: int, language: str) -> "ScriptedSttStream":
+        stream = ScriptedSttStream(self._script, self._final_ms, rate_hz)
+        self.streams.append(stream)
+        return stream
+
+
+class ScriptedSttStream:
+    def __init__(self, script: Sequence[Said] | Hear, final_ms: float, rate_hz: int) -> None:
+        self._hear = script if callable(script) else None
+        self._lines = iter(()) if callable(script) else iter(script)
+        self._final_ms = final_ms
+        self._max_samples = MAX_UTTERANCE_S * rate_hz
+        self._open: dict[int, _Utterance] = {}
+        self._pending: set[asyncio.Future[None]] = set()
+        self._closed = False
+        self.hearing: Hearing | None = None
+        self.dropped: deque[int] = deque(maxlen=MAX_REMEMBERED)
+
+    def expect(self, hearing: Hearing) -> None:
+        self.hearing = hearing
+
+    def begin(self, utterance: int) -> None:
+        if not self._closed:
+            self._open[utterance] = _Utterance(self.hearing)
+
+    def feed(self, utterance: int, pcm: Pcm) -> None:
+        heard = self._open.get(utterance)
+        if heard is not None and heard.samples <= self._max_samples:
+            heard.frames.append(pcm.copy())
+            heard.samples += pcm.size
+
+    async def finish(self, utterance: int) -> Heard:
+        heard = self._open.pop(utterance, None)
+        if heard is None:
+            raise ProviderError(Fault.cut if self._closed else Fault.rejected, "no such utterance")
+        if heard.samples > self._max_samples:
+            raise ProviderError(Fault.too_large, f"more than {MAX_UTTERANCE_S} s")
+        await self._wait(self._final_ms)
+        said = self._next(heard)
+        while isinstance(said, Pause):
+            await self._wait(said.ms)
+            said = self._next(heard) if self._hear is None else ""
+        if isinstance(said, Fault):
+            raise ProviderError(said, "scripted")
+        return Heard(said) if isinstance(said, str) else said
+
+    def drop(self, utterance: int) -> None:
+        if self._open.pop(utterance, None) is not None:
+            self.dropped.append(utterance)
+
+    def close(self) -> None:
+        self._closed = True
+        self._open.clear()
+        for gate in self._pending:
+            if not gate.done():
+                gate.set_exception(ProviderError(Fault.cut, "closed"))
+
+    def _next(self, heard: "_Utterance") -> Said:
+        if self._hear is None:
+            return next(self._lines, "")
+        pcm = np.concatenate(heard.frames) if heard.frames else np.zeros(0, dtype=np.int16)
+        return self._hear(pcm, heard.hearing)
+
+    async def _wait(self, ms: float) -> None:
+        """A sleep that `close` ends with an error."""
+        if ms <= 0:
+            return
+        loop = asyncio.get_running_loop()
+        gate: asyncio.Future[None] = loop.create_future()
+        alarm = None if ms == math.inf else loop.call_later(ms / 1000, _release, gate)
+        self._pending.add(gate)
+        try:
+            await gate
+        finally:
+            self._pending.discard(gate)
+            if alarm is not None:
+                alarm.cancel()
+
+
+def _release(gate: asyncio.Future[None]) -> None:
+    if not gate.done():
+        gate.set_result(None)
+
+
+class _Utterance:
+    __slots__ = ("frames", "hearing", "samples")
+
+    def __init__(self, hearing: Hearing | None) -> None:
+        self.hearing = hearing
+        self.frames: list[Pcm] = []
+        self.samples = 0
+
+
+# Language models
+
+
+@dataclass(slots=True)
+class Asked:
+    """What became of one request."""
+
+    request: Request
+    parts: int = 0  # given so far
+    cancelled: bool = False  # closed or cancelled before the script's end
+    ended: bool = False  # to the script's end
+    fault: Fault | None = None
+
+
+class ScriptedLlm:
+    """Answers request k with the script's k-th sequence, or with what a function of the request returns.
+
+    `first_ms` passes before the first part and `part_ms` before each one after it. A request past the script's end
+    raises `Fault.broken`. `asked` remembers each request and how it ended.
+    """
+
+    def __init__(
+        self,
+        script: Sequence[Sequence[Line]] | Callable[[Request], Sequence[Line]] = (),
+        *,
+        first_ms: float = 0,
+        part_ms: float = 0,
+    ) -> None:
+        self._script = script
+        self._requests = 0
+        self._first_ms = first_ms
+        self._part_ms = part_ms
+        self.asked: deque[Asked] = deque(maxlen=MAX_REMEMBERED)
+
+    async def stop(self) -> None:
+        pass
+
+    async def reply(self, request: Request) -> AsyncIterator[Part]:
+        asked = Asked(request)
+        self.asked.append(asked)
+        lines = self._lines(request)
+        try:
+            await _wait(self._first_ms)
+            for line in lines:
+                if isinstance(line, Pause):
+                    await _wait(line.ms)
+                    continue
+                if isinstance(line, Fault):
+                    raise ProviderError(line, "scripted")
+                if asked.parts:
+                    await _wait(self._part_ms)
+                asked.parts += 1
+                yield line
+            asked.ended = True
+        except ProviderError as error:
+            asked.fault = error.fault
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            asked.cancelled = True
+            raise
+
+    def _lines(self, request: Request) -> Sequence[Line]:
+        number = self._requests
+        self._requests += 1
+        if callable(self._script):
+            return self._script(request)
+        return self._script[number] if number < len(self._script) else (Fault.broken,)
