@@ -106,6 +106,7 @@ class Step(Struct, frozen=True):
     sees: tuple[str, ...] | None = None  # slots that the model may see; None: those it collects and its tools use
     history: int = 20  # messages that the model may see
     endpoint_ms: int = 0  # silence that ends a turn here; 0: from what is asked
+    forget: tuple[str, ...] = ()  # slots that lose their value on entry
     attempts: int = 3  # failed tries at one question before the step's `attempts` guard or the flow's `give_up`
 
 

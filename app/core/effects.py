@@ -37,6 +37,7 @@ class Speak(Order, frozen=True, tag=True):
     gen: int
     index: int
     text: str
+    private: bool = False  # it holds a sensitive value: heard by the caller, masked for everybody else
 
 
 class EndSpeech(Order, frozen=True, tag=True):
