@@ -69,6 +69,14 @@ class Listen(Order, frozen=True, tag=True):
     expects: tuple[str, ...]  # slot names in the order asked, "yesno", digressions
 
 
+class GoTo(Order, frozen=True, tag=True):
+    """The flow moved, and why. For the record and whoever watches; it asks for no work."""
+
+    visit: int
+    step: str
+    why: str
+
+
 # Tools
 
 
@@ -130,5 +138,5 @@ class EndCall(Order, frozen=True, tag=True):
 
 AnyEffect = (
     StartReply | StopReply | Speak | EndSpeech | HoldPlayout | ResumePlayout | CutPlayout | Listen
-    | Verdict | AllowTool | StartTool | WithdrawTool | CancelTool | EndCall
+    | GoTo | Verdict | AllowTool | StartTool | WithdrawTool | CancelTool | EndCall
 )  # fmt: skip

@@ -38,13 +38,15 @@ class ToolState(StrEnum):
 UNSETTLED = (ToolState.held, ToolState.allowed, ToolState.running, ToolState.unknown)
 """While one of these stands, the same tool with equal arguments is refused."""
 
+PASSING = (ToolState.failed, ToolState.declined)
+"""Outcomes without effect: another visit may try again."""
+
 
 class ToolCall(Struct):
-    """An entry of the ledger. `n` is the core's number for it; the model's own name is `call_id`."""
+    """An entry of the ledger; `n` is its number in the call."""
 
     n: int
     tool: str
-    call_id: str
     arguments: dict[str, Value]
     revs: dict[str, int]  # of the slots it uses, as they were when it was requested
     visit: int
@@ -86,6 +88,10 @@ class Line(Struct, frozen=True):
     def private(self) -> bool:
         return bool(self.masked)
 
+    @property
+    def shown(self) -> str:
+        return self.masked or self.text
+
 
 class Due(Struct):
     """Why the agent should take its turn next."""
@@ -94,6 +100,7 @@ class Due(Struct):
     words: str = ""  # the caller's turn that it answers
     turn: bool = False  # `words` are to be interpreted
     engines: list[str] = field(default_factory=list)  # still to be tried for these words, the first one first
+    acts: bool = True  # an engine may speak or act; otherwise only the software's own words are due
     rounds: int = 0  # engine requests already made since the caller's turn
 
 
@@ -107,6 +114,7 @@ class Reply(Struct):
     producing: bool = False  # the engine is at work
     ended: bool = False  # `EndSpeech` or `CutPlayout` is out
     held: bool = False
+    cut: bool = False
     audible: bool = False  # its first audio left
     spoken: list[Line] = field(default_factory=list)
     question_at: int = -1  # index in `spoken` of the software's question
@@ -211,11 +219,11 @@ class StateView:
             if call.tool == tool and call.steers:
                 if not revs_hold(self._state, call):
                     return None
+                if call.state in PASSING and call.visit != self._state.visit:
+                    return None
                 return semantics.Result(semantics.Status(call.state.value), call.fields)
         return None
 
 
 def revs_hold(state: CallState, call: ToolCall) -> bool:
     return all(state.slots[slot].rev == rev for slot, rev in call.revs.items())
-
-

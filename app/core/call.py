@@ -1,0 +1,104 @@
+"""What the core's parts share while one event is handled: the flow, the state, and the orders so far."""
+
+from collections.abc import Callable
+
+from app.core.effects import AnyEffect, StopReply
+from app.core.prompt import WITHHELD, Message
+from app.core.state import CallState, Due, Line, QuestionKind, StateView
+from flows import semantics, template, values
+from flows.model import Flow, Step
+
+RULES = "rules"
+"""The provider that needs no model."""
+
+
+class Call:
+    def __init__(self, flow: Flow, state: CallState) -> None:
+        self.flow = flow
+        self.state = state
+        self.view = StateView(flow, state)
+        self.out: list[AnyEffect] = []
+
+    @property
+    def step(self) -> Step:
+        return self.flow.steps[self.state.step]
+
+    def emit(self, order: AnyEffect) -> None:
+        self.out.append(order)
+
+    def arm(self, timer: str, in_ms: int) -> None:
+        self.state.timers[timer] = self.state.now_ms + in_ms
+
+    def disarm(self, timer: str) -> None:
+        self.state.timers.pop(timer, None)
+
+    def fence(self) -> None:
+        """From here on the present engine's words and requests are late. What was already spoken plays on."""
+        self.state.gen += 1
+        reply = self.state.reply
+        if reply is not None and reply.producing:
+            reply.producing = False
+            self.disarm("reply")
+            self.emit(StopReply(reply.gen))
+
+    def want(self) -> Due:
+        """The agent's turn is due; what there is to say first may be added to what this returns."""
+        if self.state.due is None:
+            self.state.due = Due()
+        return self.state.due
+
+    def note(self, text: str) -> None:
+        """Tell the model something that nobody said."""
+        self.state.history.append(Message("note", text))
+
+    def engine(self) -> str:
+        """The present step's model, by its name in the flow."""
+        return self.step.model or next(iter(self.flow.models))
+
+    def by_rules(self, engine: str) -> bool:
+        return engine == RULES or self.flow.models[engine].use == RULES
+
+    def asked(self) -> str:
+        """The slot that digits and bare answers mean; empty: none."""
+        question = self.state.question
+        if question is not None and question.slot:
+            return question.slot
+        return semantics.missing(self.flow, self.view) or ""
+
+    def answerable(self) -> bool:
+        """Whether a question is open that yes or no answers, and was heard."""
+        question = self.state.question
+        return question is not None and question.kind is not QuestionKind.ask and question.heard
+
+    def line(self, text: str) -> Line:
+        """Fill a text of the flow; unknown values are left out, sensitive ones masked in the line's other reading."""
+        if "{" not in text:
+            return Line(text)
+        spoken = template.render(text, self._spoken(masked=False))
+        shown = template.render(text, self._spoken(masked=True))
+        return Line(spoken, shown if shown != spoken else "")
+
+    def collects_sensitive(self) -> bool:
+        """Whether what is heard now may be a sensitive value: then it is sealed and no model gets to see it."""
+        question = self.state.question
+        if question is not None and question.slot and self.flow.slots[question.slot].sensitive:
+            return True
+        if not self.state.step:
+            return False
+        return any(self.flow.slots[name].sensitive and not self.view.is_confirmed(name) for name in self.step.collect)
+
+    def _spoken(self, *, masked: bool) -> Callable[[str], str]:
+        def lookup(name: str) -> str:
+            slot = self.flow.slots.get(name)
+            if slot is not None:
+                value = self.view.value(name)
+                if value is None:
+                    return ""
+                return WITHHELD if masked and slot.sensitive else values.spoken(slot, value)
+            tool, _, field = name.partition(".")
+            found = self.view.result(tool) if tool in self.flow.tools else None
+            if found is None or found.status is not semantics.Status.done or found.fields.get(field) is None:
+                return ""
+            return WITHHELD if masked and self.flow.tools[tool].sensitive else str(found.fields[field])
+
+        return lookup

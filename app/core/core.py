@@ -1,0 +1,355 @@
+"""The door to a call: facts in, orders out, time as an argument.
+
+`handle` dispatches a fact to the part that knows it, then settles: the flow moves, the reply that is due begins, the
+call ends when nothing is left to do. Everything that a late fact could break is refused where it is looked up.
+"""
+
+from typing import assert_never
+
+from app.core import gate, prompt, replies, slots, steps, turns
+from app.core.call import Call
+from app.core.effects import AnyEffect, EndCall, Listen
+from app.core.events import (
+    AnyEvent,
+    CallerHungUp,
+    CallFailed,
+    CallStarted,
+    Digit,
+    HangupOrdered,
+    IntentProposed,
+    LegAttached,
+    LegLost,
+    ListenFailed,
+    OnceUsed,
+    PlayoutHeld,
+    PlayoutStarted,
+    PlayoutStopped,
+    ReplyEnded,
+    ReplyFailed,
+    Sentence,
+    SlotsProposed,
+    SpeechConfirmed,
+    SpeechEnded,
+    SpeechStarted,
+    TextReceived,
+    Tick,
+    ToolEnded,
+    ToolOutcome,
+    ToolReady,
+    ToolsRequested,
+    Transcript,
+    Usage,
+    WriteAheadFailed,
+)
+from app.core.state import CallState, Phase, SlotState, ToolState
+from flows.model import Flow
+
+REATTACH_MS = 30_000
+"""How long a lost leg may take to come back."""
+
+MAX_SETTLE = 50
+"""Replies and moves that one fact may set off; more is our own error."""
+
+WORDY = (Transcript, TextReceived, Digit, Sentence, SlotsProposed, ToolsRequested)
+"""Facts that carry what was heard or said."""
+
+
+class CallCore:
+    """One call's decisions. Not thread-safe; one owner calls `handle`.
+
+    `state` is the whole truth. `sealed` tells whether the last fact must be sealed in the journal and masked elsewhere.
+    """
+
+    def __init__(self, flow: Flow, call: str) -> None:
+        self.flow = flow
+        self.state = CallState(call, slots={name: SlotState() for name in flow.slots})
+        self.sealed = False
+
+    def handle(self, event: AnyEvent, now_ms: int) -> list[AnyEffect]:
+        """Take in one fact. Deadlines that are due fire first; time never falls; after the end nothing happens."""
+        call = Call(self.flow, self.state)
+        if self.state.phase is Phase.ended:
+            self.sealed = isinstance(event, WORDY)
+            return []
+        before = call.collects_sensitive()
+        self._fire_due(call, now_ms)
+        self.state.now_ms = max(self.state.now_ms, now_ms)
+        if self.state.phase is not Phase.ended:
+            _dispatch(call, event)
+            _settle(call)
+        self.sealed = _is_sensitive(call, event, before)
+        return call.out
+
+    @property
+    def deadline_ms(self) -> int | None:
+        """When the shell is to post a `Tick` at the latest; None before the start and after the end."""
+        return min(self.state.timers.values(), default=None)
+
+    def request(self, gen: int) -> prompt.Request:
+        """What the engine of the reply `gen` gets to see; asked for as its `StartReply` is carried out."""
+        return prompt.request(Call(self.flow, self.state), gen)
+
+    def hearing(self) -> prompt.Hearing:
+        """What callers may be expected to say now; asked for as a `Listen` is carried out."""
+        return prompt.hearing(Call(self.flow, self.state))
+
+    def _fire_due(self, call: Call, now_ms: int) -> None:
+        timers = self.state.timers
+        for _ in range(MAX_SETTLE):
+            name = min(timers, key=lambda timer: (timers[timer], timer), default="")
+            if not name or timers[name] > now_ms or self.state.phase is Phase.ended:
+                return
+            self.state.now_ms = max(self.state.now_ms, timers.pop(name))
+            _fire(call, name)
+            _settle(call)
+        raise AssertionError("deadlines do not come to rest")
+
+
+def _dispatch(call: Call, event: AnyEvent) -> None:
+    if call.state.phase is Phase.new:
+        if isinstance(event, CallStarted):
+            _start(call, event)
+        return
+    match event:
+        case CallStarted() | Tick():
+            pass
+        case LegLost() | LegAttached() | CallerHungUp() | HangupOrdered() | CallFailed():
+            _leg(call, event)
+        case PlayoutStarted(gen=gen):
+            if call.state.reply is not None and call.state.reply.gen == gen:
+                call.state.reply.audible = True
+        case PlayoutHeld():
+            replies.held(call, event)
+        case PlayoutStopped():
+            replies.stopped(call, event)
+        case ToolReady(n=n):
+            gate.ready(call, n)
+        case OnceUsed(n=n):
+            gate.not_written(call, n, "once", "it was done before")
+        case WriteAheadFailed(n=n):
+            gate.not_written(call, n, "journal", "it could not be recorded")
+        case ToolEnded():
+            gate.ended(call, event)
+            if event.n in call.state.tools:
+                slots.derive(call, call.state.tools[event.n])
+                _after_tool(call, event.n)
+        case Usage():
+            call.state.counts.input_tokens += event.input_tokens
+            call.state.counts.output_tokens += event.output_tokens
+        case Sentence() | SlotsProposed() | IntentProposed() | ReplyEnded() | ReplyFailed():
+            _engine(call, event)
+        case ToolsRequested():
+            gate.requested(call, event)
+        case SpeechStarted() | SpeechConfirmed() | SpeechEnded() | Transcript() | ListenFailed():
+            if call.state.phase is Phase.live:
+                _ear(call, event)
+        case TextReceived(text=text):
+            if call.state.phase is Phase.live:
+                turns.text(call, text)
+        case Digit(digit=digit):
+            if call.state.phase is Phase.live and len(digit) == 1 and digit in "0123456789*#":
+                turns.digit(call, digit)
+        case _:
+            assert_never(event)
+
+
+def _start(call: Call, event: CallStarted) -> None:
+    state = call.state
+    state.phase = Phase.live
+    state.attached = True
+    state.leg, state.transport = event.leg, event.transport
+    state.caller, state.called = event.caller, event.called
+    call.arm("duration", call.flow.limits.duration_s * 1000)
+    steps.enter(call, call.flow.start, "start")
+
+
+def _leg(call: Call, event: LegLost | LegAttached | CallerHungUp | HangupOrdered | CallFailed) -> None:
+    state = call.state
+    match event:
+        case LegLost(leg=leg):
+            if leg == state.leg and state.attached:
+                state.attached = False
+                turns.reset(call)
+                if state.phase is Phase.live:
+                    replies.cut(call)
+                    call.arm("reattach", REATTACH_MS)
+                else:
+                    steps.hang_up(call, "leg-lost", "leg-lost")
+        case LegAttached(leg=leg):
+            if not state.attached and state.phase is Phase.live:
+                state.leg = leg
+                state.attached = True
+                call.disarm("reattach")
+                call.want()
+        case CallerHungUp(leg=leg):
+            if leg == state.leg:
+                state.attached = False
+                turns.reset(call)
+                steps.hang_up(call, "caller-hangup", "hung-up")
+        case HangupOrdered(by=by):
+            steps.hang_up(call, by, "hung-up")
+        case CallFailed():
+            steps.hang_up(call, "internal-error", "internal-error")
+        case _:
+            assert_never(event)
+
+
+def _ear(call: Call, event: SpeechStarted | SpeechConfirmed | SpeechEnded | Transcript | ListenFailed) -> None:
+    match event:
+        case SpeechStarted():
+            turns.started(call, event)
+        case SpeechConfirmed():
+            turns.confirmed(call, event)
+        case SpeechEnded():
+            turns.ended(call, event)
+        case Transcript():
+            turns.transcript(call, event)
+        case ListenFailed(utterance=utterance):
+            turns.transcript(call, Transcript(utterance, ""))
+        case _:
+            assert_never(event)
+
+
+def _engine(call: Call, event: Sentence | SlotsProposed | IntentProposed | ReplyEnded | ReplyFailed) -> None:
+    """What a reply's engine found. Late words of a replaced reply stop at this first line."""
+    reply = call.state.reply
+    if reply is None or not reply.producing or not event.gen == reply.gen == call.state.gen:
+        return
+    match event:
+        case Sentence():
+            replies.sentence(call, event)
+        case SlotsProposed(slots=proposed):
+            reply.understood = slots.propose(call, proposed) or reply.understood
+        case IntentProposed(intent=intent):
+            reply.understood = _intent(call, intent) or reply.understood
+        case ReplyEnded(gen=gen):
+            replies.engine_ended(call, gen)
+        case ReplyFailed(gen=gen, reason=reason):
+            replies.engine_ended(call, gen, reason or "failed")
+        case _:
+            assert_never(event)
+
+
+def _intent(call: Call, intent: str) -> bool:
+    match intent:
+        case "yes" | "no":
+            return slots.answer(call, yes=intent == "yes")
+        case "repeat":
+            call.want().lead[:0] = call.state.said
+            call.state.question = None
+            return True
+        case _ if intent in call.flow.digressions:
+            steps.digress(call, intent)
+            return True
+    return False
+
+
+def _after_tool(call: Call, n: int) -> None:
+    """A tool that did not work, and a step that has no way on from there: the flow gives up."""
+    entry = call.state.tools[n]
+    if entry.state not in (ToolState.failed, ToolState.unknown) or not entry.steers:
+        return
+    visit = call.state.visit
+    steps.advance(call)
+    if call.state.visit == visit and call.state.phase is Phase.live and call.by_rules(call.engine()):
+        call.want().lead.append(call.line(call.flow.texts.failed))
+        steps.give_up(call, f"{entry.tool} {entry.state.value}")
+
+
+def _fire(call: Call, timer: str) -> None:
+    match timer.split():
+        case ["hold"]:
+            turns.decide(call)
+        case ["endpoint"]:
+            turns.endpoint(call)
+        case ["stt"]:
+            turns.words_overdue(call)
+        case ["keys"]:
+            turns.keys_ended(call)
+        case ["silence"]:
+            turns.silent(call)
+        case ["reply"]:
+            replies.engine_ended(call, call.state.gen, "timeout")
+        case ["playout"]:
+            replies.given_up(call)
+        case ["duration"]:
+            steps.end(call, "duration", "limit")
+            call.want().lead.append(call.line(call.flow.texts.goodbye))
+        case ["reattach"]:
+            steps.hang_up(call, "leg-lost", "leg-lost")
+        case ["tool", n]:
+            gate.ended(call, ToolEnded(int(n), ToolOutcome.unknown, reason="timeout"))
+            _after_tool(call, int(n))
+        case ["filler", n]:
+            _fill(call, int(n))
+        case ["ending"]:
+            _abandon(call)
+        case _:
+            raise AssertionError(f"no such timer: {timer}")
+
+
+def _fill(call: Call, n: int) -> None:
+    """Bridge a slow tool with a few words, if nobody is speaking."""
+    state = call.state
+    entry = state.tools[n]
+    if state.phase is Phase.live and not entry.filled and state.reply is None and state.due is None:
+        entry.filled = True
+        due = call.want()
+        due.acts = False
+        due.lead.append(call.line(call.flow.texts.filler))
+
+
+def _abandon(call: Call) -> None:
+    """The ending's deadline: what is still running is nobody's to wait for."""
+    call.state.due = None
+    replies.given_up(call)
+    for entry in call.state.tools.values():
+        if entry.state is ToolState.running:
+            gate.ended(call, ToolEnded(entry.n, ToolOutcome.unknown, reason="call ended"))
+
+
+def _settle(call: Call) -> None:
+    """Let everything happen that can happen now."""
+    state = call.state
+    for _ in range(MAX_SETTLE):
+        steps.advance(call)
+        reply = state.reply
+        if reply is not None and not reply.producing and not reply.ended:
+            replies.conclude(call)
+        elif reply is None and state.due is not None and state.attached and not turns.is_busy(call):
+            replies.begin(call)
+        else:
+            break
+    else:
+        raise AssertionError("the call does not come to rest")
+    if state.phase is Phase.ending:
+        _finish(call)
+    turns.arm_silence(call)
+    if state.phase is Phase.live:
+        expects = prompt.expects(call)
+        if expects != state.expects:
+            state.expects = expects
+            call.emit(Listen(state.visit, expects))
+
+
+def _finish(call: Call) -> None:
+    state = call.state
+    if not state.attached:
+        state.due = None
+    running = any(entry.state is ToolState.running for entry in state.tools.values())
+    if state.reply is None and state.due is None and not running:
+        state.phase = Phase.ended
+        state.timers.clear()
+        call.emit(EndCall(state.cause, state.outcome))
+
+
+def _is_sensitive(call: Call, event: AnyEvent, before: bool) -> bool:
+    if isinstance(event, ToolEnded):
+        entry = call.state.tools.get(event.n)
+        tool = call.flow.tools.get(entry.tool) if entry is not None else None
+        return tool is None or tool.sensitive
+    if isinstance(event, SlotsProposed) and any(
+        slot.sensitive for name in event.slots if (slot := call.flow.slots.get(name))
+    ):
+        return True
+    return isinstance(event, WORDY) and (before or call.collects_sensitive())

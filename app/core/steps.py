@@ -1,0 +1,123 @@
+"""The call's way through its flow: enter, move, digress and return, end."""
+
+from app.core import gate, replies, slots
+from app.core.call import Call
+from app.core.effects import GoTo
+from app.core.state import Frame, Phase
+from flows import semantics
+
+MAX_MOVES = 20
+"""Step changes without a word or a fact between them; more is a loop in the flow."""
+
+ENDING_MS = 45_000
+"""For last words and started tools once the call is ending."""
+
+
+def enter(call: Call, name: str, why: str) -> None:
+    """A new visit. What the last one asked for and did not start is withdrawn, and its reply is replaced."""
+    state = call.state
+    step = call.flow.steps[name]
+    call.fence()
+    gate.withdraw_all(call, "visit", "the step was left")
+    state.last_visit += 1
+    state.visit = state.last_visit
+    state.entries[name] = state.entries.get(name, 0) + 1
+    state.step = name
+    state.attempts = 0
+    state.question = None
+    state.suspended.clear()
+    for slot in step.forget:
+        slots.put(call, slot, None, confirmed=False)
+    call.emit(GoTo(state.visit, name, why))
+    if step.end:
+        end(call, "flow", step.end)
+    due = call.want()
+    if step.say:
+        due.lead.append(call.line(step.say))
+
+
+def advance(call: Call) -> None:
+    """Move as the flow says, until it says stay."""
+    for _ in range(MAX_MOVES):
+        if call.state.phase is not Phase.live:
+            return
+        move = semantics.transition(call.flow, call.view)
+        if move is not None:
+            enter(call, move.to, move.why)
+        elif not _go_back(call):
+            break
+    else:
+        give_up(call, "the flow goes round in circles")
+        return
+    if call.state.attempts >= call.step.attempts:
+        give_up(call, "too many attempts")
+
+
+def digress(call: Call, name: str) -> None:
+    """Suspend the visit for a digression; another one takes a digression's place."""
+    state = call.state
+    if not state.suspended:
+        state.suspended.append(Frame(state.step, state.visit, state.attempts))
+    call.fence()
+    state.last_visit += 1
+    state.visit = state.last_visit
+    state.entries[name] = state.entries.get(name, 0) + 1
+    state.step = name
+    state.attempts = 0
+    state.question = None
+    call.emit(GoTo(state.visit, name, "the caller asked"))
+    due = call.want()
+    if call.step.say:
+        due.lead.append(call.line(call.step.say))
+
+
+def give_up(call: Call, why: str) -> None:
+    """What cannot be understood or done goes to the flow's own step for it, or ends the call."""
+    if call.flow.give_up and call.state.entries.get(call.flow.give_up, 0) < 2:
+        enter(call, call.flow.give_up, why)
+        return
+    end(call, "gave-up", "gave-up")
+    call.want().lead.append(call.line(call.flow.texts.failed))
+
+
+def end(call: Call, cause: str, outcome: str) -> None:
+    """No new tool and no new turn from here on; the first cause stands."""
+    state = call.state
+    if state.phase is not Phase.live:
+        return
+    state.phase = Phase.ending
+    state.cause = cause
+    state.outcome = outcome
+    state.question = None
+    call.fence()
+    gate.withdraw_all(call, "live", "the call is ending")
+    for timer in ("silence", "endpoint", "keys", "stt", "duration", "reattach"):
+        call.disarm(timer)
+    if state.due is not None:
+        state.due.turn = False
+    call.arm("ending", ENDING_MS)
+
+
+def hang_up(call: Call, cause: str, outcome: str) -> None:
+    """Nobody is there to hear last words."""
+    end(call, cause, outcome)
+    call.state.due = None
+    replies.cut(call)
+
+
+def _go_back(call: Call) -> bool:
+    """A digression that has said and asked all it had to returns to the visit that it suspended."""
+    state = call.state
+    busy = state.due is not None or (state.reply is not None and state.reply.producing) or gate.in_flight(call)
+    if not state.suspended or busy or not semantics.done(call.flow, call.view, state.step):
+        return False
+    if state.floor.utterance or state.floor.words or semantics.ready(call.flow, call.view):
+        return False
+    frame = state.suspended.pop()
+    call.fence()
+    gate.withdraw_all(call, "visit", "the digression is over", visit=state.visit)
+    state.step, state.visit, state.attempts = frame.step, frame.visit, frame.attempts
+    state.question = None
+    call.emit(GoTo(state.visit, state.step, "back from a digression"))
+    call.want()
+    return True
