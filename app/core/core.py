@@ -30,6 +30,7 @@ from app.core.events import (
     SlotsProposed,
     SpeechConfirmed,
     SpeechEnded,
+    SpeechFailed,
     SpeechStarted,
     TextReceived,
     Tick,
@@ -49,6 +50,9 @@ REATTACH_MS = 30_000
 
 MAX_SETTLE = 50
 """Replies and moves that one fact may set off; more is our own error."""
+
+MAX_SPEECH_FAILURES = 2
+"""Syntheses that may fail in one call; then it ends, since nobody can be told anything."""
 
 WORDY = (Transcript, TextReceived, Digit, Sentence, SlotsProposed, ToolsRequested)
 """Facts that carry what was heard or said."""
@@ -122,6 +126,9 @@ def _dispatch(call: Call, event: AnyEvent) -> None:
             replies.held(call, event)
         case PlayoutStopped():
             replies.stopped(call, event)
+        case SpeechFailed():
+            if replies.not_spoken(call, event) > MAX_SPEECH_FAILURES:
+                steps.hang_up(call, "speech-failed", "failed")
         case ToolReady(n=n):
             gate.ready(call, n)
         case OnceUsed(n=n):

@@ -134,7 +134,15 @@ class PlayoutStopped(Event, frozen=True, tag=True):
     gen: int
     sentence: int
     chars: int
-    cause: str  # "done", "cut", "lost", "failed"
+    cause: str  # "done", "cut", "lost"
+
+
+class SpeechFailed(Event, frozen=True, tag=True):
+    """Synthesis of one sentence failed: neither it nor what follows it in this reply can be heard."""
+
+    gen: int
+    index: int
+    reason: str
 
 
 # What a reply's engine (a model or the rules) found and asks for
@@ -235,7 +243,7 @@ class ToolEnded(Event, frozen=True, tag=True):
 AnyEvent = (
     CallStarted | LegLost | LegAttached | CallerHungUp | HangupOrdered | CallFailed | Tick
     | SpeechStarted | SpeechConfirmed | SpeechEnded | Transcript | ListenFailed | TextReceived | Digit
-    | PlayoutStarted | PlayoutHeld | PlayoutStopped
+    | PlayoutStarted | PlayoutHeld | PlayoutStopped | SpeechFailed
     | Sentence | SlotsProposed | IntentProposed | ToolsRequested | ReplyEnded | ReplyFailed | Usage
     | ToolReady | OnceUsed | WriteAheadFailed | ToolEnded
 )  # fmt: skip

@@ -6,7 +6,7 @@ One reply at a time. A new one begins when the one before has been heard or cut,
 from app.core import gate, slots
 from app.core.call import RULES, Call
 from app.core.effects import CutPlayout, EndSpeech, HoldPlayout, ResumePlayout, Speak, StartReply
-from app.core.events import PlayoutHeld, PlayoutStopped, Sentence
+from app.core.events import PlayoutHeld, PlayoutStopped, Sentence, SpeechFailed
 from app.core.prompt import WITHHELD, Message
 from app.core.state import Due, Line, Phase, QuestionKind, Reply
 from flows import semantics
@@ -181,6 +181,18 @@ def stopped(call: Call, event: PlayoutStopped) -> None:
     if event.cause != "done":
         call.fence()
     _over(call, reply, event.sentence, event.chars)
+
+
+def not_spoken(call: Call, event: SpeechFailed) -> int:
+    """Synthesis failed: what was not spoken is tried once more. Returns how often that has happened in this call."""
+    reply = call.state.reply
+    if reply is None or reply.gen != event.gen or reply.cut:
+        return 0
+    call.state.counts.speech_failures += 1
+    left = [line for index, line in enumerate(reply.spoken) if index >= event.index and index != reply.question_at]
+    cut(call)
+    call.want().lead[:0] = left
+    return call.state.counts.speech_failures
 
 
 def given_up(call: Call) -> None:

@@ -153,6 +153,7 @@ class Counts(Struct):
     replies: int = 0
     refused: int = 0
     model_failures: int = 0
+    speech_failures: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
 

@@ -1,0 +1,113 @@
+"""A record as people read it. The terminal, `voicegate calls show` and the pages all tell a call in these lines."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from app.core.effects import AnyEffect, CutPlayout, EndCall, GoTo, HoldPlayout, ResumePlayout, Speak, Verdict
+from app.core.events import (
+    AnyEvent,
+    CallerHungUp,
+    CallFailed,
+    CallStarted,
+    Digit,
+    HangupOrdered,
+    IntentProposed,
+    LegAttached,
+    LegLost,
+    ListenFailed,
+    PlayoutStarted,
+    PlayoutStopped,
+    ReplyFailed,
+    SlotsProposed,
+    SpeechEnded,
+    SpeechFailed,
+    SpeechStarted,
+    TextReceived,
+    ToolEnded,
+    Transcript,
+)
+from app.core.prompt import WITHHELD
+
+
+class Entry(Struct, frozen=True):
+    ms: int
+    kind: str  # "call", "caller", "agent", "floor", "step", "slot", "gate", "tool", "trouble"
+    text: str
+    gen: int = 0  # of agent entries
+
+
+def tell(ms: int, event: AnyEvent, effects: Sequence[AnyEffect], *, sealed: bool) -> list[Entry]:
+    """What one record says; `sealed` words are withheld. Most records about audio say nothing worth reading."""
+    told = [_event(event, sealed), *(_effect(effect) for effect in effects)]
+    return [Entry(ms, *line) for line in told if line is not None]
+
+
+Told = tuple[str, str] | tuple[str, str, int] | None
+
+
+def _event(event: AnyEvent, sealed: bool) -> Told:
+    match event:
+        case CallStarted(transport=transport, caller=caller):
+            return "call", f"started over {transport}" + (f", caller {caller}" if caller else "")
+        case LegLost():
+            return "trouble", "the connection was lost"
+        case LegAttached():
+            return "call", "the connection is back"
+        case CallerHungUp():
+            return "call", "the caller hung up"
+        case HangupOrdered(by=by):
+            return "call", f"ended by {by}"
+        case CallFailed(detail=detail):
+            return "trouble", f"internal error: {detail}"
+        case SpeechStarted():
+            return "floor", "caller starts to speak"
+        case SpeechEnded(speech_ms=speech_ms, voice=voice):
+            return "floor", f"caller stops after {speech_ms} ms" + ("" if voice else ": noise, no voice")
+        case Transcript(text=text):
+            return "caller", _words(text, sealed) if text else "(not understood)"
+        case TextReceived(text=text):
+            return "caller", _words(text, sealed)
+        case ListenFailed(reason=reason):
+            return "trouble", f"the recogniser failed: {reason}"
+        case Digit(digit=digit):
+            return "caller", f"key {'•' if sealed else digit}"
+        case PlayoutStarted(gen=gen):
+            return "agent", "starts to speak", gen
+        case PlayoutStopped(gen=gen, cause=cause):
+            return "agent", {"done": "has finished", "cut": "was cut off"}.get(cause, f"stopped: {cause}"), gen
+        case SpeechFailed(reason=reason):
+            return "trouble", f"synthesis failed: {reason}"
+        case SlotsProposed(slots=slots):
+            return "slot", ", ".join(f"{k} = {WITHHELD if sealed else v}" for k, v in slots.items())
+        case IntentProposed(intent=intent):
+            return "slot", f"the caller means: {intent}"
+        case ReplyFailed(reason=reason):
+            return "trouble", f"the model failed: {reason}"
+        case ToolEnded(n=n, outcome=outcome, result=result, reason=reason):
+            shown = WITHHELD if sealed and result else ", ".join(f"{k}={v}" for k, v in result.items())
+            return "tool", f"#{n} {outcome.value}" + (f": {reason or shown}" if reason or shown else "")
+    return None
+
+
+def _effect(effect: AnyEffect) -> Told:
+    match effect:
+        case Speak(gen=gen, text=text, private=private):
+            return "agent", _words(text, private), gen
+        case HoldPlayout(gen=gen):
+            return "floor", "agent holds", gen
+        case ResumePlayout(gen=gen):
+            return "floor", "agent goes on where it stopped", gen
+        case CutPlayout(gen=gen):
+            return "floor", "agent is cut off: the caller has the floor", gen
+        case GoTo(step=step, why=why):
+            return "step", f"{step} ({why})"
+        case Verdict(n=n, tool=tool, decision=decision, rule=rule, reason=reason):
+            return "gate", f"#{n} {tool}: {decision.value} [{rule}] {reason}"
+        case EndCall(cause=cause, outcome=outcome):
+            return "call", f"over: {outcome} ({cause})"
+    return None
+
+
+def _words(text: str, withheld: bool) -> str:
+    return WITHHELD if withheld else f"“{text}”"

@@ -1,0 +1,307 @@
+"""One call's actor: awaits its mailbox, asks the core, writes the record, carries out the orders. It decides nothing.
+
+Audio does not pass here, only facts about it. Every job that an order starts belongs to the actor's TaskGroup.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct
+
+from app.core import cdr
+from app.core.core import CallCore
+from app.core.effects import (
+    AllowTool,
+    AnyEffect,
+    CancelTool,
+    CutPlayout,
+    EndCall,
+    EndSpeech,
+    GoTo,
+    HoldPlayout,
+    Listen,
+    ResumePlayout,
+    Speak,
+    StartReply,
+    StartTool,
+    StopReply,
+    Verdict,
+    WithdrawTool,
+)
+from app.core.events import AnyEvent, CallFailed, PlayoutHeld, PlayoutStopped, ReplyFailed, Tick
+from app.core.prompt import Hearing
+from app.core.state import Phase
+from app.ports import Clock, Fault, JournalStore, Llm, Tools
+from app.runtime import reply
+from app.runtime.journal import CallJournal
+from app.runtime.replay import rebuild
+from app.runtime.speech import Output
+from app.runtime.tools import ToolJobs
+
+log = logging.getLogger(__name__)
+
+MAILBOX_MAX = 2000
+"""Facts that wait. A call that is this far behind is broken, and ends."""
+
+Job = Coroutine[object, object, None]
+
+
+class Seen(Struct, frozen=True):
+    """One record as it happened, for whoever watches the call."""
+
+    call: str
+    ms: int
+    event: AnyEvent
+    effects: Sequence[AnyEffect]
+    sealed: bool  # the event's words are not to be shown
+
+
+Watch = Callable[[Seen], None]
+
+
+class Ear(Protocol):
+    """What a call needs of a leg's listening."""
+
+    def expect(self, hearing: Hearing) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class CallActor:
+    """`run` is the call: it returns when the call has ended and its record is written.
+
+    `attach` gives it a leg's output and ear; without one its orders to speak are answered as lost.
+    """
+
+    def __init__(
+        self,
+        core: CallCore,
+        journal: CallJournal,
+        store: JournalStore,
+        *,
+        llms: dict[str, Llm],
+        tools: Tools,
+        clock: Clock,
+        watch: Watch | None = None,
+    ) -> None:
+        self.core = core
+        self.call = core.state.call
+        self.record: cdr.Cdr | None = None
+        self.recording = ""
+        self._journal = journal
+        self._store = store
+        self._llms = llms
+        self._clock = clock
+        self._watch = watch
+        self._started_ms = clock.monotonic_ms()
+        self._mailbox: deque[AnyEvent] = deque()
+        self._wake = asyncio.Event()
+        self._overflowed = False
+        self._group: asyncio.TaskGroup | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_ms: int | None = None
+        self._output: Output | None = None
+        self._ear: Ear | None = None
+        self._replies: dict[int, asyncio.Task[None]] = {}
+        self._tools = ToolJobs(core.flow, journal, tools, self.spawn, self.post)
+        self._on_end: list[Callable[[str, str], None]] = []
+
+    # From outside
+
+    def post(self, event: AnyEvent) -> None:
+        """Never blocks; from the loop's thread."""
+        if len(self._mailbox) >= MAILBOX_MAX:
+            self._overflowed = True
+            return
+        self._mailbox.append(event)
+        self._wake.set()
+
+    def spawn(self, job: Job) -> asyncio.Task[None]:
+        """A job of this call's; it ends with the call at the latest, and its own faults end only this call."""
+        assert self._group is not None, "the call is not running"
+        return self._group.create_task(self._own(job))
+
+    async def _own(self, job: Job) -> None:
+        try:
+            await job
+        except Exception as error:
+            log.exception("call %s: internal error in a job", self.call)
+            self.post(CallFailed(f"{type(error).__name__} in a job"))
+
+    def attach(self, output: Output, ear: Ear) -> None:
+        """Before `CallStarted` or `LegAttached` is posted."""
+        self._output = output
+        self._ear = ear
+        if self.core.state.phase is not Phase.new:
+            ear.expect(self.core.hearing())
+
+    def detach(self) -> None:
+        """After the leg's playout has said what was heard, and before `LegLost` is posted."""
+        if self._ear is not None:
+            self._ear.close()
+        self._output = None
+        self._ear = None
+
+    def on_end(self, hang_up: Callable[[str, str], None]) -> None:
+        """Called once with the cause and the outcome, when the call orders its legs to be closed."""
+        self._on_end.append(hang_up)
+
+    async def run(self) -> None:
+        """The call's own faults end in its record; cancelling ends it without a goodbye."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                try:
+                    await self._live()
+                finally:
+                    self._stop_jobs()
+        finally:
+            self._disarm()
+            self._finish()
+
+    # The loop
+
+    async def _live(self) -> None:
+        while self.core.state.phase is not Phase.ended:
+            while not self._mailbox and not self._overflowed:
+                self._wake.clear()
+                await self._wake.wait()
+            if self._overflowed:
+                self._overflowed = False
+                self._mailbox.clear()
+                await self._fail("mailbox overflow")
+                continue
+            await self._take(self._mailbox.popleft())
+
+    async def _take(self, event: AnyEvent) -> None:
+        try:
+            self._handle(event)
+        except Exception as error:  # the state may be torn: this one call starts over from its journal or ends
+            log.exception("call %s: internal error in %s", self.call, type(event).__name__)
+            await self._fail(f"{type(error).__name__} in {type(event).__name__}")
+
+    def _handle(self, event: AnyEvent) -> None:
+        core = self.core
+        effects = core.handle(event, self._clock.monotonic_ms() - self._started_ms)
+        self._journal.write(core.state.now_ms, event, effects, core.sealed)
+        if self._watch is not None:
+            self._watch(Seen(self.call, core.state.now_ms, event, effects, core.sealed))
+        for effect in effects:
+            self._carry_out(effect)
+        self._arm()
+
+    async def _fail(self, detail: str) -> None:
+        """We were wrong. Rebuild the call as it was before the fact that broke it, and end it in order."""
+        try:
+            self.core = await rebuild(self._journal, self._store, self.core.flow)
+            self._handle(CallFailed(detail))
+        except Exception:
+            log.exception("call %s: could not be rebuilt", self.call)
+            self.core.state.phase = Phase.ended
+            self.core.state.cause = self.core.state.outcome = "internal-error"
+            self._hang_up("internal-error", "internal-error")
+
+    def _arm(self) -> None:
+        deadline_ms = self.core.deadline_ms
+        if deadline_ms == self._alarm_ms:
+            return
+        self._disarm()
+        if deadline_ms is not None:
+            self._alarm_ms = deadline_ms
+            in_ms = deadline_ms + self._started_ms - self._clock.monotonic_ms()
+            self._alarm = asyncio.get_running_loop().call_later(max(0, in_ms) / 1000, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm_ms = None
+        self.post(Tick())
+
+    def _disarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_ms = None
+
+    # Orders
+
+    def _carry_out(self, effect: AnyEffect) -> None:
+        match effect:
+            case StartReply(gen=gen, engine=engine):
+                self._start_reply(gen, engine)
+            case StopReply(gen=gen):
+                if (job := self._replies.pop(gen, None)) is not None:
+                    job.cancel()
+            case Speak() | EndSpeech() | HoldPlayout() | ResumePlayout() | CutPlayout():
+                self._speech(effect)
+            case Listen():
+                if self._ear is not None:
+                    self._ear.expect(self.core.hearing())
+            case AllowTool():
+                self._tools.allow(effect)
+            case StartTool(n=n):
+                self._tools.start(n)
+            case WithdrawTool(n=n):
+                self._tools.withdraw(n)
+            case CancelTool(n=n):
+                self._tools.cancel(n)
+            case EndCall(cause=cause, outcome=outcome):
+                self._hang_up(cause, outcome)
+            case Verdict() | GoTo():
+                pass
+
+    def _start_reply(self, gen: int, engine: str) -> None:
+        request = self.core.request(gen)
+        provider = self.core.flow.models[engine].use if engine in self.core.flow.models else engine
+        llm = self._llms.get(provider)
+        if llm is None:
+            self.post(ReplyFailed(gen, Fault.rejected))
+            return
+        job = self.spawn(reply.produce(llm, request, gen, self.post))
+        self._replies[gen] = job
+        job.add_done_callback(lambda _: self._replies.pop(gen, None))
+
+    def _speech(self, order: Speak | EndSpeech | HoldPlayout | ResumePlayout | CutPlayout) -> None:
+        output = self._output
+        match order:
+            case Speak(gen=gen, index=index, text=text):
+                if output is not None:
+                    output.speak(gen, index, text)
+            case EndSpeech(gen=gen):
+                if output is not None:
+                    output.end(gen)
+                else:
+                    self.post(PlayoutStopped(gen, 0, 0, "lost"))
+            case HoldPlayout(gen=gen):
+                if output is not None:
+                    output.hold(gen)
+                else:
+                    self.post(PlayoutHeld(gen, 0, 0))
+            case ResumePlayout(gen=gen):
+                if output is not None:
+                    output.resume(gen)
+            case CutPlayout(gen=gen):
+                if output is not None:
+                    output.cut(gen)
+                else:
+                    self.post(PlayoutStopped(gen, 0, 0, "lost"))
+
+    # The end
+
+    def _hang_up(self, cause: str, outcome: str) -> None:
+        for hang_up in self._on_end:
+            hang_up(cause, outcome)
+        self._on_end.clear()
+
+    def _stop_jobs(self) -> None:
+        for job in list(self._replies.values()):
+            job.cancel()
+        if self._output is not None and self.core.state.gen:
+            self._output.cut(self.core.state.gen)
+        self._tools.close()
+        self.detach()
+
+    def _finish(self) -> None:
+        self.record = cdr.build(self.core.flow, self.core.state)
+        self._journal.finish(msgspec.json.encode(self.record), self.recording)

@@ -1,0 +1,146 @@
+"""A call's end of one media leg: the leg's callbacks become facts, the call's speech orders become audio."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from app.core.events import (
+    CallerHungUp,
+    CallFailed,
+    CallStarted,
+    Digit,
+    LegAttached,
+    LegLost,
+    PlayoutHeld,
+    PlayoutStarted,
+    PlayoutStopped,
+    TextReceived,
+)
+from app.ports import Clock, Pcm, Stt, Tts
+from app.runtime.actor import CallActor
+from app.runtime.listen import Listening
+from app.runtime.speech import Spoken
+from media.leg import Leg
+from media.recorder import Recorder
+
+
+class Recording(Protocol):
+    """Opens a call's recording for a leg at this rate; None: none is made."""
+
+    def __call__(self, call: str, rate_hz: int, now_ms: int) -> Recorder | None: ...
+
+
+class Line:
+    """Implements `media.leg.LegHandler` for one leg of one call. Everything here is sync and in the audio path."""
+
+    def __init__(
+        self,
+        actor: CallActor,
+        leg_id: str,
+        started: CallStarted | None,
+        *,
+        stt: Stt,
+        tts: Tts,
+        clock: Clock,
+        record: Recording,
+    ) -> None:
+        self._actor = actor
+        self._leg_id = leg_id
+        self._started = started  # None: this leg takes the place of a lost one
+        self._stt = stt
+        self._tts = tts
+        self._clock = clock
+        self._record = record
+        self._leg: Leg | None = None
+        self._listening: Listening | None = None
+
+    def attach(self, leg: Leg) -> None:
+        actor = self._actor
+        flow = actor.core.flow
+        self._leg = leg
+        stream = self._stt.open(leg.ear_rate_hz, flow.language)
+        self._listening = Listening(stream, actor.spawn, actor.post)
+        actor.attach(Spoken(leg.playout, self._tts, flow.voice, actor.spawn, actor.post), self._listening)
+        actor.on_end(self._end)
+        leg.recorder = self._record(actor.call, leg.rate_hz, self._clock.monotonic_ms())
+        actor.post(self._started or LegAttached(self._leg_id))
+
+    # What the leg tells
+
+    def speech_started(self, utterance: int, now_ms: int) -> None:
+        if self._listening is not None:
+            self._listening.speech_started(utterance, now_ms)
+
+    def speech_audio(self, utterance: int, pcm: Pcm) -> None:
+        if self._listening is not None:
+            self._listening.speech_audio(utterance, pcm)
+
+    def speech_confirmed(self, utterance: int) -> None:
+        if self._listening is not None:
+            self._listening.speech_confirmed(utterance)
+
+    def speech_ended(self, utterance: int, speech_ms: int, voice: bool) -> None:
+        if self._listening is not None:
+            self._listening.speech_ended(utterance, speech_ms, voice)
+
+    def playout_started(self, gen: int) -> None:
+        self._actor.post(PlayoutStarted(gen))
+
+    def playout_held(self, gen: int, sentence: int, chars: int) -> None:
+        self._actor.post(PlayoutHeld(gen, sentence, chars))
+
+    def playout_stopped(self, gen: int, sentence: int, chars: int, cause: str) -> None:
+        self._actor.post(PlayoutStopped(gen, sentence, chars, cause))
+
+    def digit(self, digit: str) -> None:
+        self._actor.post(Digit(digit))
+
+    def text(self, text: str) -> None:
+        self._actor.post(TextReceived(text))
+
+    def hung_up(self) -> None:
+        self._gone()
+        self._actor.post(CallerHungUp(self._leg_id))
+
+    def lost(self) -> None:
+        self._gone()
+        if self._leg is None and self._started is not None:
+            self._actor.post(self._started)  # the call began, if only to be recorded as lost
+            self._actor.post(CallerHungUp(self._leg_id))
+        else:
+            self._actor.post(LegLost(self._leg_id))
+
+    def failed(self, error: Exception) -> None:
+        self._gone()
+        self._actor.post(CallFailed(f"{type(error).__name__} in the audio path"))
+
+    # What the call orders
+
+    def _end(self, cause: str, outcome: str) -> None:
+        self._close_recorder()
+        if self._leg is not None:
+            self._leg.end(cause, outcome)
+
+    def _gone(self) -> None:
+        self._close_recorder()
+        self._actor.detach()
+
+    def _close_recorder(self) -> None:
+        if self._leg is not None and self._leg.recorder is not None:
+            self._leg.recorder.close(self._clock.monotonic_ms())
+            self._leg.recorder = None
+
+
+def recordings(folder: Path, opened: Callable[[str, str], None]) -> Recording:
+    """Recordings below `folder`, one file a leg; `opened(call, name)` is told of each."""
+
+    def record(call: str, rate_hz: int, now_ms: int) -> Recorder | None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        name = f"{call}.wav"
+        again = 2
+        while (folder / name).exists():
+            name, again = f"{call}-{again}.wav", again + 1
+        opened(call, name)
+        return Recorder(folder / name, rate_hz, now_ms)
+
+    return record

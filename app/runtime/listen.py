@@ -1,0 +1,66 @@
+"""The listening job: what the ear finds goes to the recogniser, and both tell the call."""
+
+import asyncio
+from collections.abc import Callable
+
+from app.core.events import AnyEvent, ListenFailed, SpeechConfirmed, SpeechEnded, SpeechStarted, Transcript
+from app.core.prompt import Hearing
+from app.ports import Pcm, ProviderError, SttStream
+
+Post = Callable[[AnyEvent], None]
+Spawn = Callable[..., "asyncio.Task[None]"]
+
+
+class Listening:
+    """One leg's ear joined to one recogniser stream; implements `media.ear.EarListener`."""
+
+    def __init__(self, stream: SttStream, spawn: Spawn, post: Post) -> None:
+        self._stream = stream
+        self._spawn = spawn
+        self._post = post
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def expect(self, hearing: Hearing) -> None:
+        if not self._closed:
+            self._stream.expect(hearing)
+
+    def speech_started(self, utterance: int, now_ms: int) -> None:
+        if not self._closed:
+            self._post(SpeechStarted(utterance))
+            self._stream.begin(utterance)
+
+    def speech_audio(self, utterance: int, pcm: Pcm) -> None:
+        if not self._closed:
+            self._stream.feed(utterance, pcm)
+
+    def speech_confirmed(self, utterance: int) -> None:
+        if not self._closed:
+            self._post(SpeechConfirmed(utterance))
+
+    def speech_ended(self, utterance: int, speech_ms: int, voice: bool) -> None:
+        if self._closed:
+            return
+        self._post(SpeechEnded(utterance, speech_ms, voice))
+        if voice:
+            job = self._spawn(self._finish(utterance))
+            self._jobs.add(job)
+            job.add_done_callback(self._jobs.discard)
+        else:
+            self._stream.drop(utterance)
+
+    def close(self) -> None:
+        """The leg is gone: what was not understood yet never will be."""
+        if not self._closed:
+            self._closed = True
+            for job in self._jobs:
+                job.cancel()
+            self._stream.close()
+
+    async def _finish(self, utterance: int) -> None:
+        try:
+            heard = await self._stream.finish(utterance)
+        except ProviderError as error:
+            self._post(ListenFailed(utterance, error.fault))
+        else:
+            self._post(Transcript(utterance, heard.text, heard.confidence))

@@ -1,0 +1,109 @@
+"""The process's live calls: who may come in, which call is which, and how they all end."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+
+from app.core.events import HangupOrdered
+from app.runtime.actor import CallActor
+
+log = logging.getLogger(__name__)
+
+
+class Full(Exception):
+    """No call more can be taken; the reason may be told to the caller."""
+
+
+class Registry:
+    """Owns every call's task. `run` must be running before calls are added; it returns when `drain` is through."""
+
+    def __init__(self, *, max_calls: int, max_calls_per_address: int) -> None:
+        self.max_calls = max_calls
+        self.max_calls_per_address = max_calls_per_address
+        self.draining = False
+        self._calls: dict[str, CallActor] = {}
+        self._addresses: Counter[str] = Counter()
+        self._resume: dict[str, str] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._changed = asyncio.Event()
+        self._over = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __getitem__(self, call: str) -> CallActor:
+        return self._calls[call]
+
+    def calls(self) -> list[CallActor]:
+        return list(self._calls.values())
+
+    def check(self, address: str) -> None:
+        """Raises `Full` where one more call from this address cannot be taken."""
+        if self.draining:
+            raise Full("the server is about to stop")
+        if len(self._calls) >= self.max_calls:
+            raise Full("all lines are busy")
+        if self._addresses[address] >= self.max_calls_per_address:
+            raise Full("too many calls from this address")
+
+    def start(self, actor: CallActor, address: str, ended: Callable[[CallActor], None] | None = None) -> None:
+        """Admit a call and run it. Raises `Full`."""
+        self.check(address)
+        assert self._group is not None, "the registry is not running"
+        self._calls[actor.call] = actor
+        self._addresses[address] += 1
+        self._group.create_task(self._run(actor, address, ended))
+
+    # Resuming
+
+    def bind(self, token: str, call: str) -> None:
+        """A lost leg of this call may come back with this token; it takes the place of the call's earlier ones."""
+        for old in [old for old, bound in self._resume.items() if bound == call]:
+            del self._resume[old]
+        self._resume[token] = call
+
+    def resumable(self, token: str) -> CallActor | None:
+        """The live call that this token names and that has lost its leg."""
+        actor = self._calls.get(self._resume.get(token, ""))
+        return actor if actor is not None and not actor.core.state.attached else None
+
+    # The whole
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            await self._over.wait()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Admit none, let live calls finish, and after the timeout order the rest to end."""
+        self.draining = True
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._empty()
+        except TimeoutError:
+            for actor in self.calls():
+                actor.post(HangupOrdered("drain"))
+            await self._empty()
+        self._over.set()
+
+    async def _empty(self) -> None:
+        while self._calls:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _run(self, actor: CallActor, address: str, ended: Callable[[CallActor], None] | None) -> None:
+        try:
+            await actor.run()
+        except Exception:  # a fault of ours in one call is never another call's
+            log.exception("call %s: ended by an internal error", actor.call)
+        finally:
+            del self._calls[actor.call]
+            self._addresses[address] -= 1
+            if not self._addresses[address]:
+                del self._addresses[address]
+            for token in [token for token, call in self._resume.items() if call == actor.call]:
+                del self._resume[token]
+            self._changed.set()
+            if ended is not None:
+                ended(actor)

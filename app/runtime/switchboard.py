@@ -1,0 +1,119 @@
+"""Where a leg meets its call: admit it, find its flow, start or resume its call."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from app.core.codec import CORE_VERSION, CallHeader
+from app.core.core import CallCore
+from app.core.events import CallStarted
+from app.ports import Clock, JournalStore, Llm, StoreError, Stt, Tools, Tts
+from app.runtime.actor import CallActor, Watch
+from app.runtime.journal import CallJournal, JournalWriter
+from app.runtime.line import Line, Recording
+from app.runtime.registry import Full, Registry
+from flows import load
+from flows.model import Flow
+from media.gateway import Admission, LegRequest, Refused
+from media.leg import CloseCode
+
+
+@dataclass(frozen=True, slots=True)
+class Providers:
+    stt: Stt
+    tts: Tts
+    llms: Mapping[str, Llm]  # by the names that a flow's models `use`
+    tools: Tools
+
+
+Permit = Callable[[LegRequest], str]
+"""Checks token and signature; returns the caller's name for the record. Raises `Refused`."""
+
+Route = Callable[[LegRequest], str]
+"""The name of the flow that answers. Raises `Refused`."""
+
+
+class Switchboard:
+    """Implements `media.gateway.Gateway`."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        flows: Mapping[str, Flow],
+        providers: Providers,
+        writer: JournalWriter,
+        store: JournalStore,
+        clock: Clock,
+        *,
+        permit: Permit,
+        route: Route,
+        new_id: Callable[[], str],
+        new_key: Callable[[], bytes],
+        record: Recording,
+        watch: Watch | None = None,
+    ) -> None:
+        self._registry = registry
+        self._flows = flows
+        self._providers = providers
+        self._writer = writer
+        self._store = store
+        self._clock = clock
+        self._permit = permit
+        self._route = route
+        self._new_id = new_id
+        self._new_key = new_key
+        self._record = record
+        self._watch = watch
+
+    async def admit(self, request: LegRequest) -> Admission:
+        name = self._permit(request)
+        token = request.resume or (f"twilio:{request.peer_call}" if request.peer_call else "")
+        if token and (actor := self._registry.resumable(token)) is not None:
+            return self._admission(actor, request, None)
+        if request.resume:
+            raise Refused(CloseCode.unauthorized, "this call cannot be resumed: it has ended or has its leg")
+        try:
+            self._registry.check(request.peer)
+            actor = self.start(self._flows[self._route(request)], request.peer)
+        except Full as error:
+            raise Refused(CloseCode.busy, str(error)) from error
+        except StoreError as error:
+            raise Refused(CloseCode.internal_error, "no call can be recorded now") from error
+        started = CallStarted(actor.call, request.transport, request.caller or name, request.called)
+        return self._admission(actor, request, started)
+
+    def start(self, flow: Flow, address: str) -> CallActor:
+        """A new call with its journal begun. Raises `Full` and `StoreError`."""
+        call = self._new_id()
+        encoded = load.flow_bytes(flow)
+        header = CallHeader(call, flow.name, load.flow_hash(flow), CORE_VERSION, 1, self._clock.wall_iso())
+        journal = CallJournal(self._writer, header, encoded, self._new_key())
+        actor = CallActor(
+            CallCore(flow, call),
+            journal,
+            self._store,
+            llms=dict(self._providers.llms),
+            tools=self._providers.tools,
+            clock=self._clock,
+            watch=self._watch,
+        )
+        self._registry.start(actor, address)
+        return actor
+
+    def _admission(self, actor: CallActor, request: LegRequest, started: CallStarted | None) -> Admission:
+        leg = actor.call if started is not None else f"{actor.call}-{self._new_id()}"
+        resume = f"twilio:{request.peer_call}" if request.peer_call else self._new_id() + self._new_id()
+        self._registry.bind(resume, actor.call)
+        line = Line(
+            actor,
+            leg,
+            started,
+            stt=self._providers.stt,
+            tts=self._providers.tts,
+            clock=self._clock,
+            record=self._record if actor.core.flow.record else _unrecorded,
+        )
+        return Admission(actor.call, leg, resume, line)
+
+
+def _unrecorded(call: str, rate_hz: int, now_ms: int) -> None:
+    return None
