@@ -241,14 +241,14 @@ class Playout:
             if self._due_ms < now_ms:
                 self.late_frames += self._running
                 self._due_ms = now_ms
-            self._sink.audio(frame)
             self._due_ms += FRAME_MS
+            self._sink.audio(frame)
             self.sent_frames += 1
             self._running = True
             if not self._started:
                 self._started = True
                 self._listener.playout_started(self._gen)
-            self._mark()
+            self._mark()  # between frames: an echo speaks for what was sent before its mark
 
     def _take(self) -> Pcm | None:
         """The next frame; a short one is filled up only where a sentence ends, since more may come elsewhere."""

@@ -1,0 +1,55 @@
+"""Where legs meet calls: what a transport asks for, and who admits it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from media.leg import CloseCode, LegHandler
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LegRequest:
+    """A peer wants to talk. Everything in it is the peer's claim, bounded in size and otherwise unchecked."""
+
+    transport: str  # "audio", "twilio"
+    rate_hz: int
+    flow: str = ""  # from the path; empty: the routes or the default decide
+    url: str = ""  # as asked for, "wss://host/path?query": what a signature covers
+    peer: str = ""  # the other end's address
+    headers: Mapping[str, str] = field(default_factory=dict)  # names in lower case
+    query: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)  # what a provider passes on
+    token: str = ""
+    resume: str = ""  # the greeting's token of a leg that was lost
+    caller: str = ""
+    called: str = ""
+    peer_call: str = ""  # the provider's own name for the call, such as Twilio's CallSid
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    call: str
+    leg: str
+    resume: str  # the token with which this leg may come back
+    handler: LegHandler
+
+
+class Refused(Exception):
+    """No call for this request. The reason is told to the peer."""
+
+    def __init__(self, code: CloseCode, reason: str) -> None:
+        super().__init__(f"{code}: {reason}")
+        self.code = code
+        self.reason = reason
+
+
+class Gateway(Protocol):
+    """Given to the transports by whoever owns the calls."""
+
+    async def admit(self, request: LegRequest) -> Admission:
+        """A new call, or the one that `resume` names. Raises `Refused`.
+
+        Once it returns, the handler is attached or, if the peer went away meanwhile, told `lost` without `attach`.
+        Cancelled when it takes too long: nothing of the call may remain then.
+        """
+        ...

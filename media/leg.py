@@ -1,0 +1,176 @@
+"""One media connection: its ear, its playout, its recording, and the two sides that it stands between."""
+
+from enum import StrEnum
+from typing import Protocol
+
+from media.audio import Pcm, Resampler
+from media.ear import Ear, EarListener
+from media.playout import Playout, PlayoutListener, Sink
+from media.recorder import Recorder
+from media.vad import EAR_RATES_HZ
+
+WIDE_EAR_RATE_HZ = 16000
+
+
+class CloseCode(StrEnum):
+    """Why a leg was closed or refused. Each transport has its own numbers for these."""
+
+    normal = "normal"
+    bad_message = "bad-message"
+    too_large = "too-large"
+    too_fast = "too-fast"
+    too_slow = "too-slow"  # the peer does not read what it is sent
+    unauthorized = "unauthorized"
+    busy = "busy"
+    unknown_flow = "unknown-flow"
+    timeout = "timeout"
+    replaced = "replaced"  # another connection resumed the call
+    going_away = "going-away"  # the server stops
+    internal_error = "internal-error"
+
+
+class Wire(Sink, Protocol):
+    """The transport's side of a leg. Nothing here blocks; after `end` or `close` the rest does nothing."""
+
+    @property
+    def stalled(self) -> bool:
+        """The peer does not take what was sent: nothing more is sent until it does, so it is not taken for heard."""
+        ...
+
+    def end(self, cause: str, outcome: str) -> None:
+        """The call is over: tell the peer, where the transport can, and close normally."""
+        ...
+
+    def close(self, code: CloseCode, reason: str) -> None: ...
+
+
+class LegHandler(EarListener, PlayoutListener, Protocol):
+    """The call's side of a leg. Called in the audio path: nothing here may block.
+
+    `attach` comes first; one of `hung_up`, `lost` and `failed` comes last, unless the call itself ended the leg.
+    """
+
+    def attach(self, leg: "Leg") -> None: ...
+
+    def digit(self, digit: str) -> None:
+        """One of 0-9 * #."""
+        ...
+
+    def text(self, text: str) -> None:
+        """A whole turn, typed."""
+        ...
+
+    def hung_up(self) -> None:
+        """The peer said goodbye."""
+        ...
+
+    def lost(self) -> None:
+        """The connection broke, or the peer did not keep to the protocol; it may come back."""
+        ...
+
+    def failed(self, error: Exception) -> None:
+        """Our own code broke while it served this leg. The call is to end; the leg closes by itself."""
+        ...
+
+
+class Leg:
+    """Made by a transport, handed to the call with `LegHandler.attach`. Sync; one thread.
+
+    The playout runs at `rate_hz`, the peer's own; the ear at `ear_rate_hz`, 8 or 16 kHz. A call that records sets
+    `recorder`, at `rate_hz`, and closes it itself.
+    """
+
+    def __init__(
+        self,
+        leg_id: str,
+        transport: str,
+        rate_hz: int,
+        wire: Wire,
+        handler: LegHandler,
+        *,
+        peer_buffer_ms: int = 0,
+        marks: bool = False,
+    ) -> None:
+        self.id = leg_id
+        self.transport = transport
+        self.rate_hz = rate_hz
+        self.ear_rate_hz = rate_hz if rate_hz in EAR_RATES_HZ else WIDE_EAR_RATE_HZ
+        self.ear = Ear(self.ear_rate_hz, handler)
+        self.playout = Playout(rate_hz, self, handler, peer_buffer_ms=peer_buffer_ms, marks=marks)
+        self.recorder: Recorder | None = None
+        self._wire = wire
+        self._handler = handler
+        self._resampler = Resampler(rate_hz, self.ear_rate_hz)
+        self._now_ms = 0
+        self._over = False
+
+    # The call's orders
+
+    def end(self, cause: str, outcome: str) -> None:
+        """The call is over. No goodbye of the peer is reported any more."""
+        self._stop()
+        self._wire.end(cause, outcome)
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Close without an outcome. No goodbye of the peer is reported any more."""
+        self._stop()
+        self._wire.close(code, reason)
+
+    # The transport's facts
+
+    def receive(self, pcm: Pcm, now_ms: int) -> None:
+        """Audio from the peer, any length, at `rate_hz`."""
+        if self._over:
+            return
+        if self.recorder is not None:
+            self.recorder.caller(pcm, now_ms)
+        self.ear.feed(self._resampler.process(pcm), now_ms)
+
+    def tick(self, now_ms: int) -> None:
+        self._now_ms = now_ms
+        if not self._wire.stalled:
+            self.playout.tick(now_ms)
+        self.ear.tick(now_ms)
+
+    def digit(self, digit: str) -> None:
+        if not self._over:
+            self._handler.digit(digit)
+
+    def text(self, text: str) -> None:
+        if not self._over:
+            self._handler.text(text)
+
+    def gone(self, *, goodbye: bool) -> None:
+        """The peer went away."""
+        if not self._over:
+            self._stop()
+            if goodbye:
+                self._handler.hung_up()
+            else:
+                self._handler.lost()
+
+    def failed(self, error: Exception) -> None:
+        """Something raised while it served this leg; whoever caught it has discarded or is discarding the leg."""
+        if not self._over:
+            self._over = True
+            self._handler.failed(error)
+        self._wire.close(CloseCode.internal_error, "internal error")
+
+    def _stop(self) -> None:
+        if not self._over:
+            self._over = True
+            self.ear.stop()
+            self.playout.lost()
+
+    # The playout's sink
+
+    def audio(self, frame: Pcm) -> None:
+        if self.recorder is not None:
+            self.recorder.agent(frame, self._now_ms)
+        self._wire.audio(frame)
+
+    def mark(self, name: str) -> None:
+        self._wire.mark(name)
+
+    def clear(self) -> None:
+        self._wire.clear()

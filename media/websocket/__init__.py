@@ -1,0 +1,1 @@
+"""Audio over WebSockets: sans-IO protocols, and one thin server under them."""

@@ -1,0 +1,147 @@
+"""What both WebSocket protocols have in common: events, limits, and the error that ends a connection.
+
+A protocol object is sans-IO: `receive_text` and `receive_binary` turn what came into events, and the other methods turn
+orders into messages to send. Text messages are `str`, binary ones `bytes`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import msgspec
+
+from media.audio import Pcm
+from media.leg import CloseCode
+
+MAX_TEXT_CHARS: Final = 16 * 1024  # of one text message
+MAX_AUDIO_BYTES: Final = 96_000  # of one binary message: a second at 48 kHz
+MAX_MESSAGE_BYTES: Final = 128 * 1024  # for the WebSocket library below: over every limit here
+MAX_REASON_BYTES: Final = 123  # RFC 6455, 5.5.1
+
+AUDIO_PER_S: Final = 200  # messages; frames of 5 ms
+AUDIO_BURST: Final = 1000  # what a stalled network may deliver at once
+CONTROL_PER_S: Final = 50
+CONTROL_BURST: Final = 200
+
+Message = str | bytes
+
+CLOSE_NUMBERS: Final[Mapping[CloseCode, int]] = {
+    CloseCode.normal: 1000,
+    CloseCode.going_away: 1001,
+    CloseCode.internal_error: 1011,
+    CloseCode.bad_message: 4400,
+    CloseCode.unauthorized: 4401,
+    CloseCode.unknown_flow: 4404,
+    CloseCode.timeout: 4408,
+    CloseCode.replaced: 4409,
+    CloseCode.too_large: 4413,
+    CloseCode.too_slow: 4420,
+    CloseCode.too_fast: 4429,
+    CloseCode.busy: 4503,
+}
+"""RFC 6455, 7.4: 4000 to 4999 are for private use."""
+
+
+class ProtocolError(Exception):
+    """The peer is wrong, and the connection ends with this. The reason quotes nothing that the peer sent."""
+
+    def __init__(self, code: CloseCode, reason: str) -> None:
+        super().__init__(f"{code}: {reason}")
+        self.code = code
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The peer has introduced itself: always the first event, and the only one until it is admitted."""
+
+    rate_hz: int
+    marks: bool
+    buffer_ms: int = 0
+    token: str = ""
+    resume: str = ""
+    caller: str = ""
+    called: str = ""
+    peer_call: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    pcm: Pcm
+
+
+@dataclass(frozen=True, slots=True)
+class DigitPressed:
+    digit: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextTyped:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class MarkPlayed:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A goodbye."""
+
+
+Event = Begun | Audio | DigitPressed | TextTyped | MarkPlayed | Stopped
+
+
+class WireProtocol(Protocol):
+    """`receive_*` raise `ProtocolError`; `None` means that this protocol has no such message."""
+
+    transport: str
+
+    def receive_text(self, text: str, now_ms: int) -> list[Event]: ...
+
+    def receive_binary(self, data: bytes, now_ms: int) -> list[Event]: ...
+
+    def started(self, call: str, resume: str) -> Message | None: ...
+
+    def audio(self, frame: Pcm) -> Message: ...
+
+    def mark(self, name: str) -> Message: ...
+
+    def clear(self) -> Message: ...
+
+    def ended(self, cause: str, outcome: str) -> Message | None: ...
+
+    def error(self, code: CloseCode, reason: str) -> Message | None: ...
+
+
+class Allowance:
+    """So many messages a second, and a burst."""
+
+    def __init__(self, per_s: int, burst: int) -> None:
+        self._per_s = per_s
+        self._burst_ms = burst * 1000
+        self._left_ms = self._burst_ms  # in thousandths of a message
+        self._at_ms = 0
+
+    def take(self, now_ms: int) -> None:
+        """Raises `ProtocolError` when it is used up."""
+        self._left_ms = min(self._burst_ms, self._left_ms + max(0, now_ms - self._at_ms) * self._per_s)
+        self._at_ms = now_ms
+        if self._left_ms < 1000:
+            raise ProtocolError(CloseCode.too_fast, "too many messages in a second")
+        self._left_ms -= 1000
+
+
+def malformed(error: Exception) -> ProtocolError:
+    """What was wrong with a message: where and which type, but none of its values."""
+    text = str(error)
+    if isinstance(error, msgspec.ValidationError) and text.startswith(("Expected", "Object missing")):
+        return ProtocolError(CloseCode.bad_message, text[:100])
+    return ProtocolError(CloseCode.bad_message, "not a message of this protocol")
+
+
+def close_reason(reason: str) -> str:
+    """At most as long as a close frame can carry."""
+    return reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")

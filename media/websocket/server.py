@@ -1,0 +1,336 @@
+"""The thin server under both protocols: an ASGI application for `/ws/audio[/FLOW]` and `/ws/twilio[/FLOW]`."""
+
+import asyncio
+import functools
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final, assert_never
+from urllib.parse import parse_qsl
+
+from media.audio import Pcm
+from media.clock import Ticker
+from media.gateway import Admission, Gateway, LegRequest, Refused
+from media.leg import CloseCode, Leg
+from media.websocket.plain import PlainProtocol
+from media.websocket.protocol import (
+    CLOSE_NUMBERS,
+    Audio,
+    Begun,
+    DigitPressed,
+    Event,
+    MarkPlayed,
+    Message,
+    ProtocolError,
+    Stopped,
+    TextTyped,
+    WireProtocol,
+    close_reason,
+)
+from media.websocket.twilio import TwilioProtocol
+
+START_TIMEOUT_S: Final = 5  # for the peer to introduce itself
+ADMIT_TIMEOUT_S: Final = 10
+CLOSE_TIMEOUT_S: Final = 2  # for the peer to read the rest
+STALLED_MESSAGES: Final = 16  # more than these wait: the peer does not read, and its playout stands still
+MAX_STALL_S: Final = 10
+MAX_OUTBOX_MESSAGES: Final = 200
+MAX_WAITING: Final = 200  # connections that are not admitted yet
+MAX_HEADER_CHARS: Final = 2000  # of one value; longer ones are left out
+MAX_QUERY_CHARS: Final = 2000
+NORMAL_CLOSURE: Final = 1000
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+PROTOCOLS: Final[dict[str, Callable[[], WireProtocol]]] = {"audio": PlainProtocol, "twilio": TwilioProtocol}
+
+
+class WebSocketServer:
+    """One for the process. A connection lives as long as its call of this object."""
+
+    def __init__(self, gateway: Gateway, ticker: Ticker) -> None:
+        self._gateway = gateway
+        self._ticker = ticker
+        self._waiting = 0
+        self.legs = 0  # attached now
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "websocket"
+        kind, flow = _route(scope["path"])
+        assert (await receive())["type"] == "websocket.connect"
+        if kind not in PROTOCOLS:
+            await send({"type": "websocket.close", "code": CLOSE_NUMBERS[CloseCode.unknown_flow]})
+            return
+        await send({"type": "websocket.accept"})
+        connection = _Connection(self, PROTOCOLS[kind](), receive, send)
+        if self._waiting >= MAX_WAITING:
+            connection.refuse(CloseCode.busy, "too many connections are waiting")
+        await connection.run(scope, flow)
+
+    async def admit(self, request: LegRequest) -> Admission:
+        """Raises `Refused`, also when it takes too long."""
+        try:
+            async with asyncio.timeout(ADMIT_TIMEOUT_S):
+                return await self._gateway.admit(request)
+        except TimeoutError:
+            raise Refused(CloseCode.busy, "the server did not answer in time") from None
+
+    def arriving(self, count: int) -> None:
+        self._waiting += count
+
+    def attached(self, leg: Leg) -> None:
+        self.legs += 1
+        self._ticker.add(leg, leg.failed)
+
+    def detached(self, leg: Leg) -> None:
+        self.legs -= 1
+        self._ticker.discard(leg)
+
+
+class _Connection:
+    """One connection's reader, its writer, and the leg between them. It is that leg's `Wire`."""
+
+    def __init__(self, server: WebSocketServer, protocol: WireProtocol, receive: Receive, send: Send) -> None:
+        self._server = server
+        self._protocol = protocol
+        self._receive = receive
+        self._send = send
+        self._loop = asyncio.get_running_loop()
+        self._leg: Leg | None = None
+        self._outbox: deque[Message] = deque()
+        self._wake = asyncio.Event()
+        self._closing: tuple[CloseCode, str] | None = None
+        self._disconnected = False
+        self._broken = False
+        self._patience: asyncio.Timeout | None = None  # of the writer, limited once it is closing
+        self._stalled_since_s: float | None = None
+
+    async def run(self, scope: Scope, flow: str) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                reader = group.create_task(self._read(scope, flow), name="websocket reader")
+                writer = group.create_task(self._write(), name="websocket writer")
+                reader.add_done_callback(lambda _: self._reader_done(writer))
+                writer.add_done_callback(lambda _: None if self._broken else reader.cancel())
+        finally:
+            if self._leg is not None:
+                self._server.detached(self._leg)
+                self._leg.gone(goodbye=False)
+
+    def _reader_done(self, writer: asyncio.Task[None]) -> None:
+        if self._disconnected or self._closing is None:  # else the writer still has something to say
+            writer.cancel()
+
+    # The reader
+
+    async def _read(self, scope: Scope, flow: str) -> None:
+        try:
+            self._server.arriving(+1)
+            try:
+                leg = await self._introduce(scope, flow)
+            finally:
+                self._server.arriving(-1)
+            while leg is not None and self._closing is None:
+                for event in await self._next():
+                    self._dispatch(leg, event)
+        except (ProtocolError, Refused) as error:
+            if self._leg is not None:
+                self._leg.gone(goodbye=False)
+            self.refuse(error.code, error.reason)
+        except _Disconnected as gone:
+            self._disconnected = True
+            if self._leg is not None:
+                self._leg.gone(goodbye=gone.code == NORMAL_CLOSURE)
+
+    async def _introduce(self, scope: Scope, flow: str) -> Leg | None:
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                events: list[Event] = []
+                while not events:
+                    events = await self._next()
+        except TimeoutError:
+            raise ProtocolError(CloseCode.timeout, f"no start within {START_TIMEOUT_S} s") from None
+        begun = events[0]
+        assert isinstance(begun, Begun)
+        admission = await self._server.admit(_request(scope, self._protocol.transport, flow, begun))
+        if self._closing is not None:
+            admission.handler.lost()
+            return None
+        leg = Leg(
+            admission.leg,
+            self._protocol.transport,
+            begun.rate_hz,
+            self,
+            admission.handler,
+            peer_buffer_ms=begun.buffer_ms,
+            marks=begun.marks,
+        )
+        self._leg = leg
+        self._put(self._protocol.started(admission.call, admission.resume))
+        self._server.attached(leg)
+        try:
+            admission.handler.attach(leg)
+        except Exception as error:  # noqa: BLE001  # ours, and it ends this call only
+            leg.failed(error)
+        return leg
+
+    async def _next(self) -> list[Event]:
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            raise _Disconnected(message.get("code") or 0)
+        now_ms = int(self._loop.time() * 1000)
+        text = message.get("text")
+        if text is not None:
+            return self._protocol.receive_text(text, now_ms)
+        return self._protocol.receive_binary(message["bytes"], now_ms)
+
+    def _dispatch(self, leg: Leg, event: Event) -> None:
+        try:
+            match event:
+                case Audio():
+                    leg.receive(event.pcm, int(self._loop.time() * 1000))
+                case DigitPressed():
+                    leg.digit(event.digit)
+                case TextTyped():
+                    leg.text(event.text)
+                case MarkPlayed():
+                    leg.playout.mark_played(event.name)
+                case Stopped():
+                    leg.gone(goodbye=True)
+                    self.close(CloseCode.normal, "")
+                case Begun():
+                    raise AssertionError("a protocol begins once")
+                case _:
+                    assert_never(event)
+        except Exception as error:  # noqa: BLE001  # ours, and it ends this call only
+            leg.failed(error)
+
+    # The writer
+
+    async def _write(self) -> None:
+        try:
+            async with asyncio.timeout(None if self._closing is None else CLOSE_TIMEOUT_S) as self._patience:
+                while True:
+                    while self._outbox:
+                        await self._send(_outgoing(self._outbox.popleft()))
+                    if self._closing is not None:
+                        code, reason = self._closing
+                        number = CLOSE_NUMBERS[code]
+                        await self._send({"type": "websocket.close", "code": number, "reason": close_reason(reason)})
+                        return
+                    self._wake.clear()
+                    await self._wake.wait()
+        except TimeoutError:
+            pass  # the peer does not read: the connection is dropped
+        except (OSError, RuntimeError):
+            self._broken = True  # closed already, by the peer or by the server below: the reader will be told how
+        finally:
+            self._patience = None
+            self._outbox.clear()
+
+    def _put(self, message: Message | None) -> None:
+        if message is None or self._closing is not None or self._broken:
+            return
+        if len(self._outbox) >= MAX_OUTBOX_MESSAGES:
+            self._too_slow()
+            return
+        self._outbox.append(message)
+        self._wake.set()
+
+    def _too_slow(self) -> None:
+        """Called from inside the leg, so the leg hears of it a moment later."""
+        self._outbox.clear()
+        self.close(CloseCode.too_slow, "the peer does not read what it is sent")
+        if self._leg is not None:
+            self._loop.call_soon(functools.partial(self._leg.gone, goodbye=False))
+
+    # The leg's wire
+
+    @property
+    def stalled(self) -> bool:
+        if len(self._outbox) <= STALLED_MESSAGES or self._closing is not None:
+            self._stalled_since_s = None
+            return False
+        now_s = self._loop.time()
+        if self._stalled_since_s is None:
+            self._stalled_since_s = now_s
+        elif now_s - self._stalled_since_s > MAX_STALL_S:
+            self._too_slow()
+        return True
+
+    def audio(self, frame: Pcm) -> None:
+        if self._closing is None:
+            self._put(self._protocol.audio(frame))
+
+    def mark(self, name: str) -> None:
+        self._put(self._protocol.mark(name))
+
+    def clear(self) -> None:
+        self._put(self._protocol.clear())
+
+    def end(self, cause: str, outcome: str) -> None:
+        self._put(self._protocol.ended(cause, outcome))
+        self.close(CloseCode.normal, cause)
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        if self._closing is None:
+            self._closing = (code, reason)
+            if self._patience is not None:
+                self._patience.reschedule(self._loop.time() + CLOSE_TIMEOUT_S)
+            self._wake.set()
+
+    def refuse(self, code: CloseCode, reason: str) -> None:
+        """Close with an error message, where the protocol has one."""
+        self._put(self._protocol.error(code, reason))
+        self.close(code, reason)
+
+
+class _Disconnected(Exception):
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+
+def _outgoing(message: Message) -> MutableMapping[str, Any]:
+    if isinstance(message, str):
+        return {"type": "websocket.send", "text": message}
+    return {"type": "websocket.send", "bytes": message}
+
+
+def _route(path: str) -> tuple[str, str]:
+    """(protocol, flow) of `.../ws/PROTOCOL[/FLOW]`."""
+    parts = path.strip("/").split("/")
+    at = parts.index("ws") if "ws" in parts else len(parts)
+    rest = parts[at + 1 :]
+    if len(rest) > 2:
+        return "", ""
+    kind, flow, *_ = *rest, "", ""
+    return kind, flow
+
+
+def _request(scope: Scope, transport: str, flow: str, begun: Begun) -> LegRequest:
+    headers = {
+        name.decode("latin-1").lower(): value.decode("latin-1")
+        for name, value in scope["headers"]
+        if len(value) <= MAX_HEADER_CHARS
+    }
+    query_string = scope.get("query_string", b"")[:MAX_QUERY_CHARS].decode("latin-1")
+    query = dict(parse_qsl(query_string))
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    path = scope.get("raw_path") or scope["path"].encode()
+    url = f"{scope['scheme']}://{headers.get('host', '')}{path.decode('latin-1')}"
+    return LegRequest(
+        transport=transport,
+        rate_hz=begun.rate_hz,
+        flow=flow,
+        url=f"{url}?{query_string}" if query_string else url,
+        peer=(scope.get("client") or ("", 0))[0],
+        headers=headers,
+        query=query,
+        parameters=begun.parameters,
+        token=begun.token or (bearer if scheme.lower() == "bearer" else "") or query.get("token", ""),
+        resume=begun.resume,
+        caller=begun.caller,
+        called=begun.called,
+        peer_call=begun.peer_call,
+    )
