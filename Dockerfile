@@ -1,0 +1,24 @@
+FROM python:3.13-slim AS build
+WORKDIR /src
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY app app
+COPY media media
+COPY flows flows
+RUN python -m venv /opt/voicegate \
+ && /opt/voicegate/bin/pip install --no-cache-dir --constraint constraints.txt .
+
+FROM python:3.13-slim
+COPY --from=build /opt/voicegate /opt/voicegate
+RUN useradd --create-home --uid 10001 voicegate \
+ && install -d -o voicegate -g voicegate -m 0700 /var/lib/voicegate
+USER voicegate
+ENV PATH=/opt/voicegate/bin:$PATH \
+    VOICEGATE_HOST=0.0.0.0 \
+    VOICEGATE_DATA_DIR=/var/lib/voicegate
+VOLUME /var/lib/voicegate
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
+  CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/health', timeout=2)"]
+# Listening beyond loopback needs tokens: give VOICEGATE_TOKENS, or the server says so and stops.
+ENTRYPOINT ["voicegate"]
+CMD ["serve"]
