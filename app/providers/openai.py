@@ -20,6 +20,7 @@ from openai import APIConnectionError, AsyncOpenAI, DefaultAioHttpClient
 from app.core.events import ToolRequest
 from app.core.prompt import Message, Request, ToolSpec
 from app.ports import Calls, Fault, Part, Proposal, ProviderError, Used, Words
+from flows import values
 from flows.model import Slot, SlotType, Value
 
 CONNECT_MS = 3_000
@@ -244,22 +245,6 @@ def _add_calls(out: list[dict[str, Any]], message: Message, waiting: dict[str, d
     out.extend(outcomes)
 
 
-_JSON_TYPES: dict[SlotType, dict[str, Any]] = {
-    SlotType.string: {"type": "string"},
-    SlotType.digits: {"type": "string", "pattern": "^[0-9]+$"},
-    SlotType.date: {"type": "string", "format": "date"},
-    SlotType.weekday: {"type": "string"},
-    SlotType.choice: {"type": "string"},
-    SlotType.yesno: {"type": "boolean"},
-    SlotType.number: {"type": "number"},
-    SlotType.money: {"type": "number"},
-}
-
-
-def json_type(type_: SlotType) -> dict[str, Any]:
-    return dict(_JSON_TYPES[type_])
-
-
 def _function(name: str, description: str, properties: dict[str, Any], required: Sequence[str]) -> dict[str, Any]:
     parameters = {
         "type": "object",
@@ -275,7 +260,7 @@ def _tool_function(tool: ToolSpec) -> dict[str, Any]:
         raise ProviderError(Fault.rejected, "a tool has a reserved name")
     properties: dict[str, Any] = {}
     for argument in tool.arguments:
-        properties[argument.name] = json_type(argument.type)
+        properties[argument.name] = values.json_type(argument.type)
         if argument.type is SlotType.string:
             properties[argument.name]["maxLength"] = argument.max_chars
     return _function(tool.name, tool.description, properties, list(properties))
@@ -298,9 +283,7 @@ def _own_functions(request: Request) -> Iterator[dict[str, Any]]:
 
 
 def _slot_type(slot: Slot) -> dict[str, Any]:
-    schema = json_type(slot.type)
-    if slot.choices:
-        schema["enum"] = [choice.value for choice in slot.choices]
+    schema = values.json_slot(slot)
     if slot.ask:
         schema["description"] = slot.ask
     return schema

@@ -9,6 +9,7 @@ from datetime import date
 from typing import Any
 
 from app.ports import Fault, ProviderError, ToolFailed, ToolUnknown
+from flows.lexicon import WEEKDAYS
 from flows.model import SlotType, Tool, ToolEffect, Value
 
 BACKOFF_MS = 100  # before the second try; doubled before each one after it
@@ -17,7 +18,6 @@ MAX_TEXT_CHARS = 2_000  # of one field of a result
 MAX_NUMBER = 2.0**53
 
 RETRIED = frozenset((Fault.timeout, Fault.refused, Fault.cut, Fault.broken, Fault.busy))
-WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
 @dataclass(slots=True)

@@ -300,9 +300,10 @@ async def test_cut_in_mid_answer_and_nonsense(make: Make) -> None:
 
 @pytest.mark.parametrize("bad", [reply(500), reply(429), reply(503), None])
 async def test_reads_and_idempotent_writes_are_tried_again(make: Make, bad: bytes | None) -> None:
-    for effect, more in ((READ, {}), (WRITE, {"idempotent": True})):
+    for effect in (READ, WRITE):
         async with HttpServer(bad, bad, reply(body={"n": 1})) as far:
-            wanted = tool("POST", effect=effect, retries=2, result=(("n", SlotType.number),), **more)
+            again = effect is WRITE
+            wanted = tool("POST", effect=effect, idempotent=again, retries=2, result=(("n", SlotType.number),))
             assert await run(make(far.url), wanted, key="k:1") == {"n": 1}
         assert [asked.headers["idempotency-key"] for asked in far.asked] == ["k:1"] * 3
 
