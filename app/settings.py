@@ -125,8 +125,12 @@ def _structured(value: object) -> object:
 
 
 def _web_address(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(value)
+        plain = parts.hostname and parts.port != 0 and not (parts.username or parts.query or parts.fragment)
+    except ValueError:
+        plain = False
+    if not plain or parts.scheme not in ("http", "https"):
         raise ValueError("must be an address such as https://voice.example.com")
     return value.rstrip("/")
 

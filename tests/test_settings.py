@@ -106,6 +106,8 @@ def test_tables_in_the_file(tmp_path: Path) -> None:
         ("MODEL", "gpt", "VOICEGATE_MODEL: string should match pattern"),
         ("OPENAI_BASE_URL", "ftp://x", "VOICEGATE_OPENAI_BASE_URL: must be an address"),
         ("PUBLIC_URL", "voice.example.com", "VOICEGATE_PUBLIC_URL: must be an address"),
+        ("PUBLIC_URL", "https://voice.example.com:99999", "VOICEGATE_PUBLIC_URL: must be an address"),
+        ("PUBLIC_URL", "https://[::1", "VOICEGATE_PUBLIC_URL: must be an address"),
         ("PUBLIC_URL", "https://voice.example.com/path", "VOICEGATE_PUBLIC_URL: must have no path"),
         ("TOKENS", "abc", "VOICEGATE_TOKENS: must be a JSON list of objects"),
         ("TOKENS", "[{", "VOICEGATE_TOKENS: is not valid JSON"),

@@ -1,0 +1,164 @@
+"""Who is calling: bearer tokens with a name and a role, one scheme for the API, the console and audio.
+
+Programs on this machine need no token. That is decided by the socket's own address; headers can only take the
+privilege away: a forwarded request is not local, and a page of another site in a local browser is not trusted.
+"""
+
+import hashlib
+import hmac
+import ipaddress
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from fastapi import HTTPException, Request
+
+from app.settings import Role, Settings, Token, is_loopback
+
+MAX_FAILURES = 10  # of one address within the window
+WINDOW_S = 60
+MAX_ADDRESSES = 10_000  # remembered; the oldest is forgotten
+MAX_TOKEN_CHARS = 512
+LOCAL = "local"
+"""The name of who needs no token."""
+
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via", "cf-connecting-ip")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    name: str  # the token's
+    role: Role
+
+
+class TooManyAttempts(Exception):
+    """This address gave too many wrong tokens; `retry_s` says when it may try again."""
+
+    def __init__(self, retry_s: int) -> None:
+        super().__init__("too many attempts")
+        self.retry_s = retry_s
+
+
+class Access:
+    """Knows the tokens by their hashes alone. Used on the loop's thread; nothing here blocks."""
+
+    def __init__(
+        self,
+        tokens: Sequence[Token] = (),
+        *,
+        trust_loopback: bool = True,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._known = [(token.digest(), Identity(token.name, token.role)) for token in tokens]
+        self._trust_loopback = trust_loopback
+        self._failures = _Failures(monotonic_s)
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Access":
+        return cls(settings.tokens, trust_loopback=settings.loopback_is_trusted)
+
+    def identify(self, token: str, peer_host: str, headers: Mapping[str, str] | None = None) -> Identity | None:
+        """Who this is, or None. `peer_host` is the socket's; `headers` have lower-case names or none matter.
+
+        A wrong token is refused even from this machine, if there are tokens at all. Raises `TooManyAttempts`.
+        """
+        if not token or not self._known:
+            return Identity(LOCAL, Role.admin) if self._is_local(peer_host, headers or {}) else None
+        self._failures.check(peer_host)
+        digest = hashlib.sha256(token[:MAX_TOKEN_CHARS].encode("utf-8", "replace")).digest()
+        found = None
+        for known, identity in self._known:  # all of them, so that the time tells nothing
+            if hmac.compare_digest(known, digest) and len(token) <= MAX_TOKEN_CHARS:
+                found = identity
+        if found is None:
+            self._failures.add(peer_host)
+        return found
+
+    def audio(self, token: str, peer_host: str, headers: Mapping[str, str] | None = None) -> Identity | None:
+        """Who may bring a leg: any identity may. None also where there were too many attempts."""
+        try:
+            return self.identify(token, peer_host, headers)
+        except TooManyAttempts:
+            return None
+
+    def require(self, role: Role) -> Callable[[Request], Awaitable[Identity]]:
+        """A FastAPI dependency: the request's identity, else 401, 403 or 429."""
+
+        async def identity(request: Request) -> Identity:  # async only so that FastAPI keeps it on the loop
+            peer_host = request.client.host if request.client else ""
+            try:
+                found = self.identify(bearer(request.headers.get("authorization", "")), peer_host, request.headers)
+            except TooManyAttempts as error:
+                raise HTTPException(429, "too many attempts", {"Retry-After": str(error.retry_s)}) from None
+            if found is None:
+                raise HTTPException(401, "a valid access token is needed", {"WWW-Authenticate": "Bearer"})
+            if not found.role.covers(role):
+                raise HTTPException(403, f"the role {role} is needed")
+            return found
+
+        return identity
+
+    def _is_local(self, peer_host: str, headers: Mapping[str, str]) -> bool:
+        if not self._trust_loopback or not is_loopback(peer_host):
+            return False
+        if any(name in headers for name in _FORWARDED):
+            return False
+        # A name that merely resolves to this machine may be a page's own (DNS rebinding).
+        host = headers["host"].lower() if "host" in headers else None
+        if host is not None and not is_loopback(_hostname(f"//{host}")):
+            return False
+        origin = headers.get("origin")
+        return origin is None or (host is not None and origin.lower() in (f"http://{host}", f"https://{host}"))
+
+
+def bearer(authorization: str) -> str:
+    """The token of an `Authorization` header (RFC 6750, 2.1); empty if it holds none."""
+    scheme, _, token = authorization.strip().partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _hostname(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+class _Failures:
+    """How often each address was wrong of late."""
+
+    def __init__(self, monotonic_s: Callable[[], float]) -> None:
+        self._monotonic_s = monotonic_s
+        self._windows: OrderedDict[str, tuple[float, int]] = OrderedDict()  # start, count; oldest start first
+
+    def check(self, host: str) -> None:
+        start_s, count = self._windows.get(_network(host), (0.0, 0))
+        left_s = start_s + WINDOW_S - self._monotonic_s()
+        if count >= MAX_FAILURES and left_s > 0:
+            raise TooManyAttempts(math.ceil(left_s))
+
+    def add(self, host: str) -> None:
+        network, now_s = _network(host), self._monotonic_s()
+        start_s, count = self._windows.get(network, (now_s, 0))
+        if now_s - start_s >= WINDOW_S:
+            self._windows.pop(network)
+            start_s, count = now_s, 0
+        self._windows[network] = (start_s, count + 1)
+        while len(self._windows) > MAX_ADDRESSES:
+            self._windows.popitem(last=False)
+
+
+def _network(host: str) -> str:
+    """An IPv6 customer has a whole /64 (RFC 6177), so that counts as one address."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host[:64]
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.IPv6Network((address, 64), strict=False))
+    return str(address)
