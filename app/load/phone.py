@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed
 FRAME_MS: Final = 20
 AUDIBLE_PEAK: Final = 250  # of 32,768: below this a frame counts as silence
 ROOM_NOISE_SIGMA: Final = 12.0  # a real line is never digitally silent
-MAX_HEARD_S: Final = 900
+SILENCE_S: Final = 0.3  # shorter gaps between audible frames belong to speech
 
 Pcm = NDArray[np.int16]
 
@@ -28,12 +28,12 @@ class Caption(Struct, frozen=True):
     text: str
 
 
-class Interruption(Struct):
-    """One time that this caller spoke over the agent, measured from the first voiced frame that left."""
+class Utterance(Struct):
+    """One time that this caller spoke: when its first and last audible frames left."""
 
-    spoke_s: float
-    clear_s: float = 0.0  # when `clear` came
-    silent_s: float = 0.0  # when the last audible agent frame had come
+    began_s: float
+    ended_s: float
+    interrupting: bool
 
 
 class Heard(Struct):
@@ -43,9 +43,8 @@ class Heard(Struct):
     resume: str = ""
     captions: list[Caption] = field(default_factory=list)
     audible_s: float = 0.0  # when the last audible agent frame came
-    quiet_since_s: float = 0.0
     frames: int = 0
-    audible_frames: int = 0
+    audible: list[float] = field(default_factory=list)  # when each audible agent frame came
     clears: list[float] = field(default_factory=list)
     cause: str = ""
     outcome: str = ""
@@ -63,6 +62,8 @@ class Phone:
         self._socket = socket
         self._frame = rate_hz * FRAME_MS // 1000
         self._outgoing: Pcm = np.zeros(0, dtype=np.int16)
+        self.said: list[Utterance] = []
+        self._utterance: Utterance | None = None
         self._spoken = asyncio.Event()
         self._spoken.set()
         self._rng = np.random.default_rng(7)
@@ -71,9 +72,11 @@ class Phone:
 
     # What the caller does
 
-    async def say(self, pcm: Pcm) -> None:
+    async def say(self, pcm: Pcm, *, interrupting: bool = False) -> None:
         """Speak; returns when the last frame has left."""
         self._outgoing = np.concatenate((self._outgoing, pcm))
+        self._utterance = Utterance(0.0, 0.0, interrupting)
+        self.said.append(self._utterance)
         self._spoken.clear()
         await self._spoken.wait()
 
@@ -87,9 +90,9 @@ class Phone:
 
     # What the caller notices
 
-    @property
-    def agent_is_speaking(self) -> bool:
-        return self._loop.time() - self.heard.audible_s < 0.25
+    def quiet_for(self) -> float:
+        """Seconds since the agent was last audible."""
+        return self._loop.time() - self.heard.audible_s
 
     async def changed(self, timeout_s: float) -> None:
         """Returns when something was heard, or after the timeout."""
@@ -100,14 +103,29 @@ class Phone:
         except TimeoutError:
             pass
 
-    async def quiet(self, for_s: float, timeout_s: float) -> None:
-        """Returns when the agent has been silent this long. Raises `TimeoutError`."""
-        async with asyncio.timeout(timeout_s):
-            while not self.over.is_set():
-                silent_s = self._loop.time() - self.heard.audible_s
-                if silent_s >= for_s:
-                    return
-                await asyncio.sleep(for_s - silent_s)
+    # What it was like
+
+    def barge_in_ms(self) -> list[int]:
+        """For each interruption: from our first audible frame to the agent's last one before a real silence."""
+        out = []
+        for utterance in self.said:
+            if utterance.interrupting and utterance.began_s:
+                last_s = utterance.began_s
+                for at_s in self.heard.audible:
+                    if at_s > last_s + SILENCE_S:
+                        break
+                    last_s = max(last_s, at_s)
+                out.append(round((last_s - utterance.began_s) * 1000))
+        return out
+
+    def response_ms(self) -> list[int]:
+        """For each utterance: from our last audible frame to the agent's next one."""
+        out = []
+        for utterance in self.said:
+            after = [at_s for at_s in self.heard.audible if at_s > utterance.ended_s + SILENCE_S / 2]
+            if after and utterance.ended_s:
+                out.append(round((after[0] - utterance.ended_s) * 1000))
+        return out
 
     # The connection
 
@@ -140,6 +158,9 @@ class Phone:
         room = self._rng.normal(0, ROOM_NOISE_SIGMA, self._frame)
         frame, self._outgoing = self._outgoing[: self._frame], self._outgoing[self._frame :]
         room[: len(frame)] += frame
+        if self._utterance is not None and len(frame) and int(np.abs(frame.astype(np.int32)).max()) >= AUDIBLE_PEAK:
+            self._utterance.ended_s = self._loop.time()
+            self._utterance.began_s = self._utterance.began_s or self._utterance.ended_s
         if not len(self._outgoing):
             self._spoken.set()
         return np.clip(room, -32768, 32767).astype("<i2")
@@ -159,8 +180,8 @@ class Phone:
     def _hear(self, frame: Pcm) -> None:
         self.heard.frames += 1
         if len(frame) and int(np.abs(frame.astype(np.int32)).max()) >= AUDIBLE_PEAK:
-            self.heard.audible_frames += 1
             self.heard.audible_s = self._loop.time()
+            self.heard.audible.append(self.heard.audible_s)
 
     def _read(self, message: dict[str, Any]) -> None:
         now_s = self._loop.time()

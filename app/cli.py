@@ -1,0 +1,274 @@
+"""`voicegate ...`: what a person types. Errors that a user can make are one clear line each."""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from app import chat as chat_room
+from app import main as house
+from app.core import timeline
+from app.ports import CallRow, ProviderError, StoreError
+from app.runtime.actor import Seen
+from app.runtime.replay import Divergence, ReplayError, replay
+from app.screen import print_entry
+from app.settings import Settings, SettingsError, load_settings, with_dotenv
+from flows import check as checker
+from flows import load
+
+app = typer.Typer(
+    name="voicegate",
+    help="A real-time voice-agent server in which the call owns its state.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+Config = Annotated[Path | None, typer.Option(help="A TOML file with settings; else voicegate.toml if there is one.")]
+Data = Annotated[Path | None, typer.Option("--data-dir", help="Where journals and recordings live.")]
+FlowName = Annotated[str, typer.Argument(help="A flow's file, or the name of a shipped one.")]
+
+USER_ERRORS = (SettingsError, load.FlowError, house.StartError, StoreError, ProviderError, ReplayError, LookupError)
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """What a user can get wrong ends the command with its own words and status 2."""
+    try:
+        yield
+    except USER_ERRORS as error:
+        for line in str(error).splitlines():
+            err.print(f"[bold red]error:[/] {line}", soft_wrap=True)
+        raise typer.Exit(2) from None
+
+
+def settings_from(config: Path | None, **given: Any) -> Settings:
+    return load_settings(with_dotenv(os.environ), config, **given)
+
+
+@app.command()
+def serve(
+    flows: Annotated[list[str] | None, typer.Argument(help="Flows to serve; the first answers by default.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; beyond loopback it needs tokens.")] = None,
+    port: Annotated[int | None, typer.Option(help="TCP port; 0 takes a free one.")] = None,
+    speech: Annotated[str | None, typer.Option(help="embedded, or scripted for load tests.")] = None,
+    data_dir: Data = None,
+    config: Config = None,
+) -> None:
+    """Take calls until told to stop; SIGTERM drains."""
+    with clear_errors():
+        settings = settings_from(config, flows=flows or None, host=host, port=port, speech=speech, data_dir=data_dir)
+        _log_to_stderr(settings.log_level)
+        served = house.load_flows(settings)
+        environment = with_dotenv(os.environ)
+        for flow in served.values():
+            for name in checker.unset_variables(flow, settings.tool_environment(environment)):
+                err.print(f"[yellow]warning:[/] flow {flow.name}: {name} is not set; tools that use it will fail")
+
+        def ready(url: str) -> None:
+            socket_url = url.replace("http", "ws", 1)
+            out.print(f"[bold]Voicegate {house.VERSION}[/] serves {', '.join(served)} on {url}")
+            out.print(f"  plain audio  {socket_url}/ws/audio", f"  Twilio       {socket_url}/ws/twilio", sep="\n")
+
+        uvloop.run(house.serve(settings, served, environment, ready))
+
+
+@app.command()
+def demo(
+    data_dir: Data = None,
+    config: Config = None,
+) -> None:
+    """Watch a simulated caller book an appointment over a real call. Exit status 1 if anything is not as promised."""
+    from app.demo.run import demo as run_demo
+
+    with clear_errors():
+        folder = data_dir or settings_from(config).data_dir / "demo"
+        settings = settings_from(config, flows=["clinic"], port=0, data_dir=folder)
+        failures = uvloop.run(run_demo(settings, with_dotenv(os.environ), out))
+    raise typer.Exit(1 if failures else 0)
+
+
+@app.command()
+def chat(
+    flow: FlowName,
+    demo: Annotated[bool, typer.Option(help="Bring the demo's clinic along as the flow's backend.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show steps, slots and verdicts too.")] = False,
+    config: Config = None,
+) -> None:
+    """Talk to a flow by typing. Digits are keyed, /quit hangs up."""
+    from app.demo.backend import clinic_backend
+
+    with clear_errors():
+        settings = settings_from(config, flows=[flow])
+        environment = with_dotenv(os.environ)
+        served = next(iter(house.load_flows(settings).values()))
+
+        def show(text: str) -> None:
+            out.print(f"[bold green]agent[/]  {text}")
+
+        def watch(seen: Seen) -> None:
+            for entry in timeline.tell(seen.ms, seen.event, seen.effects, sealed=seen.sealed):
+                if verbose and entry.kind not in ("agent", "caller", "floor"):
+                    print_entry(out, entry)
+
+        async def run() -> None:
+            if demo:
+                async with clinic_backend() as variables:
+                    actor = await chat_room.chat(settings, served, environment | variables, _typed(), show, watch)
+            else:
+                actor = await chat_room.chat(settings, served, environment, _typed(), show, watch)
+            assert actor.record is not None
+            out.print(f"[dim]over: {actor.record.outcome} ({actor.record.cause})[/]")
+
+        asyncio.run(run())
+
+
+@app.command()
+def check(
+    flows: Annotated[list[str], typer.Argument(help="Flow files, or names of shipped ones.")],
+    strict: Annotated[bool, typer.Option(help="Warnings count as errors.")] = False,
+) -> None:
+    """Find what is wrong in flows, with file and line. Exit status 1 if anything is."""
+    wrong = False
+    for name in flows:
+        try:
+            path = load.find(name)
+            flow = load.load(path)
+            problems = checker.check(flow)
+        except load.FlowError as error:
+            problems = list(error.problems)
+            flow = None
+        for problem in problems:
+            colour = "red" if problem.severity == "error" else "yellow"
+            out.print(f"[{colour}]{problem.severity}:[/] {problem}", soft_wrap=True)
+        wrong = wrong or any(problem.severity == "error" or strict for problem in problems)
+        if flow is not None and not problems:
+            out.print(
+                f"[green]ok[/] {flow.name}: {len(flow.steps)} steps, {len(flow.slots)} slots, {len(flow.tools)} tools"
+            )
+    raise typer.Exit(1 if wrong else 0)
+
+
+@app.command()
+def calls(
+    call: Annotated[str, typer.Argument(help="Show this call; its beginning is enough. Without one, list them.")] = "",
+    flow: Annotated[str, typer.Option(help="Only this flow's.")] = "",
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=10_000)] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    data_dir: Data = None,
+    config: Config = None,
+) -> None:
+    """List the calls on record, or tell one of them."""
+    with clear_errors():
+        store = house.open_store(settings_from(config, data_dir=data_dir))
+        try:
+            if call:
+                _show_call(store.load(call), as_json=as_json)
+            else:
+                _list_calls(store.calls(limit, flow), as_json=as_json)
+        finally:
+            store.close()
+
+
+@app.command(name="replay")
+def replay_call(
+    call: Annotated[str, typer.Argument(help="The call's id; its beginning is enough.")],
+    data_dir: Data = None,
+    config: Config = None,
+) -> None:
+    """Rebuild a call from its journal and compare every decision. Exit status 1 if one differs."""
+    with clear_errors():
+        store = house.open_store(settings_from(config, data_dir=data_dir))
+        try:
+            journal = store.load(call)
+            count, state = 0, None
+            for core, _ in replay(journal):
+                count, state = count + 1, core.state
+        except Divergence as error:
+            err.print(f"[bold red]diverged:[/] {error}")
+            for effect in error.effects:
+                err.print(f"  now orders {type(effect).__name__}", soft_wrap=True)
+            raise typer.Exit(1) from None
+        finally:
+            store.close()
+        phase = state.phase.value if state is not None else "empty"
+        out.print(f"[green]ok[/] call {journal.row.header.call}: {count} records, every decision the same; {phase}")
+
+
+def main() -> None:
+    app()
+
+
+async def _typed() -> AsyncIterator[str]:
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        yield line
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+
+
+def _list_calls(rows: list[CallRow], *, as_json: bool) -> None:
+    if as_json:
+        out.print_json(json.dumps([_row(row) for row in rows]))
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("call", "started", "flow", "outcome", "cause", "seconds", "turns", "tools", "refused"):
+        table.add_column(column, justify="right" if column in ("seconds", "turns", "tools", "refused") else "left")
+    for row in rows:
+        cdr = json.loads(row.cdr) if row.cdr else {}
+        table.add_row(
+            row.header.call,
+            row.header.started_at[:19].replace("T", " "),
+            row.header.flow,
+            cdr.get("outcome", "purged" if row.purged else "live, or died"),
+            cdr.get("cause", ""),
+            f"{cdr['duration_ms'] / 1000:.0f}" if cdr else "",
+            str(cdr.get("turns", "")),
+            str(len(cdr["tools"])) if cdr else "",
+            str(cdr.get("refused", "")),
+        )
+    out.print(table if rows else "no calls on record")
+
+
+def _show_call(journal: Any, *, as_json: bool) -> None:
+    if as_json:
+        out.print_json(json.dumps(_row(journal.row)))
+        return
+    header = journal.row.header
+    out.print(f"[bold]call {header.call}[/]  flow {header.flow} {header.flow_hash[:12]}  {header.started_at}")
+    try:
+        for core, done in replay(journal):
+            for entry in timeline.tell(done.record.ms, done.event, done.effects, sealed=core.sealed):
+                print_entry(out, entry)
+    except (ReplayError, Divergence) as error:
+        err.print(f"[yellow]the timeline ends here:[/] {error}", soft_wrap=True)
+    if journal.row.cdr:
+        out.print_json(journal.row.cdr.decode())
+    if journal.row.recording:
+        out.print(f"recording: {journal.row.recording}")
+
+
+def _row(row: CallRow) -> dict[str, Any]:
+    return {
+        **msgspec.to_builtins(row.header),
+        "records": row.records,
+        "cdr": json.loads(row.cdr) if row.cdr else None,
+        "recording": row.recording,
+        "purged": row.purged,
+    }

@@ -1,0 +1,40 @@
+"""The demo's clinic as a running HTTP server on this machine."""
+
+import asyncio
+import socket
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import uvicorn
+
+from app.demo.clinic import clinic_app, seed
+
+VARIABLE = "CLINIC_URL"
+"""What the clinic flow calls it, as `{env.CLINIC_URL}`."""
+
+
+@asynccontextmanager
+async def clinic_backend(database: Path | None = None, *, latency_ms: int = 0) -> AsyncIterator[dict[str, str]]:
+    """Serves until the context ends; yields the variables that the flow needs. Without a file it forgets."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = database or Path(folder) / "clinic.sqlite"
+        seed(database)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            config = uvicorn.Config(
+                clinic_app(database, latency_ms=latency_ms), lifespan="off", log_config=None, access_log=False
+            )
+            server = _Server(config)
+            async with asyncio.TaskGroup() as group:
+                serving = group.create_task(server.serve([listener]))
+                try:
+                    yield {VARIABLE: f"http://127.0.0.1:{listener.getsockname()[1]}"}
+                finally:
+                    server.should_exit = True
+                    await serving
+
+
+class _Server(uvicorn.Server):
+    def install_signal_handlers(self) -> None:
+        pass

@@ -1,0 +1,304 @@
+"""The composition root: the only place that names concrete classes, reads the environment and the clock."""
+
+import asyncio
+import importlib.metadata
+import logging
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import uvicorn
+from fastapi import FastAPI
+
+from app.api import http, twilio
+from app.api.access import Access
+from app.core.codec import KEY_BYTES
+from app.core.events import CallFailed
+from app.ports import JournalStore, Llm, StoreError, Stt, Tools, Tts
+from app.providers.espeak import EspeakTts
+from app.providers.http_tools import HttpTools
+from app.providers.openai import OpenAiLlm
+from app.providers.python_tools import PythonTools
+from app.providers.rules import RulesLlm
+from app.providers.scripted import ScriptedLlm, ScriptedStt, ScriptedTts
+from app.providers.sphinx import SphinxStt
+from app.providers.toolbox import Toolbox
+from app.runtime.actor import Watch
+from app.runtime.journal import JournalFailed, JournalWriter
+from app.runtime.line import recordings
+from app.runtime.registry import Registry
+from app.runtime.switchboard import Providers, Switchboard
+from app.settings import Settings, SettingsError, check_exposure
+from app.store.sqlite import SqliteStore
+from flows import load
+from flows.model import Flow, Model
+from media.clock import Ticker
+from media.gateway import LegRequest, Refused
+from media.leg import CloseCode
+from media.websocket.protocol import MAX_MESSAGE_BYTES
+from media.websocket.server import WebSocketServer
+
+log = logging.getLogger("voicegate")
+
+VERSION = importlib.metadata.version("voicegate")
+JOURNAL_FILE = "journal.sqlite"
+RECORDINGS_FOLDER = "recordings"
+DEFAULT_FLOW = "clinic"
+PURGE_EVERY_S = 3600
+LISTEN_BACKLOG = 1024
+
+
+class StartError(Exception):
+    """The server cannot start; `str()` is one clear line."""
+
+
+class SystemClock:
+    """The loop's clock, which the media's ticker uses too, and the wall's."""
+
+    def monotonic_ms(self) -> int:
+        return int(asyncio.get_running_loop().time() * 1000)
+
+    def wall_iso(self) -> str:
+        return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def load_flows(settings: Settings) -> dict[str, Flow]:
+    """The flows to serve by name, the default first. Raises `flows.load.FlowError`."""
+    provider, _, name = settings.model.partition(":")
+    default = Model("default", provider, name)
+    found = (load.load(load.find(flow), default_model=default) for flow in settings.flows or (DEFAULT_FLOW,))
+    return {flow.name: flow for flow in found}
+
+
+def open_store(settings: Settings) -> SqliteStore:
+    """For reading only. Raises `StoreError`."""
+    return SqliteStore(settings.data_dir / JOURNAL_FILE, read_only=True)
+
+
+class Voicegate:
+    """One server process. `run` is its life: it returns when `stop` was called and the calls are over."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        flows: Mapping[str, Flow],
+        environment: Mapping[str, str],
+        *,
+        watch: Watch | None = None,
+        mounts: Sequence[tuple[str, FastAPI]] = (),
+    ) -> None:
+        check_exposure(settings)
+        self.settings = settings
+        self.flows = flows
+        self.url = ""
+        self._environment = environment
+        self._watch = watch
+        self._mounts = mounts
+        self._names = dict.fromkeys(flows, "")
+        self._recordings: dict[str, str] = {}
+        self._stopping = asyncio.Event()
+        self._access = Access(settings)
+        self._registry = Registry(max_calls=settings.max_calls, max_calls_per_address=settings.max_calls_per_address)
+
+    @property
+    def registry(self) -> Registry:
+        return self._registry
+
+    def stop(self) -> None:
+        """Drain: admit no call more, let live ones finish, then return from `run`."""
+        self._stopping.set()
+
+    async def run(self, ready: Callable[[str], None]) -> None:
+        """`ready` is told the address once calls are taken. Raises `StartError`, `StoreError`, `ProviderError`."""
+        settings = self.settings
+        async with AsyncExitStack() as stack:
+            listener = stack.enter_context(_listen(settings.host, settings.port))
+            self.url = f"http://{settings.host}:{listener.getsockname()[1]}"
+            store = SqliteStore(settings.data_dir / JOURNAL_FILE)
+            stack.callback(store.close)
+            writer = JournalWriter(store, self._journal_failed)
+            stack.push_async_callback(writer.close)
+            providers = await stack.enter_async_context(self._providers())
+            ticker = Ticker()
+            sockets = WebSocketServer(self._switchboard(providers, writer, store), ticker)
+            app = http.create(
+                self._registry,
+                version=VERSION,
+                flows=list(self.flows),
+                trouble=lambda: "journal" if writer.error else "",
+                sockets=sockets,
+                routers=[twilio.router(settings, self._call_is_over)],
+                mounts=self._mounts,
+            )
+            async with asyncio.TaskGroup() as group:
+                tick = group.create_task(ticker.run())
+                calls = group.create_task(self._registry.run())
+                purge = group.create_task(self._purge(store))
+                server = _Uvicorn(app)
+                serving = group.create_task(server.serve([listener]))
+                ready(self.url)
+                await self._stopping.wait()
+                await self._registry.drain(settings.drain_s)
+                server.should_exit = True
+                await serving
+                await calls
+                purge.cancel()
+                tick.cancel()
+
+    def _switchboard(self, providers: Providers, writer: JournalWriter, store: JournalStore) -> Switchboard:
+        folder = self.settings.data_dir / RECORDINGS_FOLDER
+        return Switchboard(
+            self._registry,
+            self.flows,
+            providers,
+            writer,
+            store,
+            SystemClock(),
+            permit=self._permit,
+            route=self._route,
+            new_id=lambda: secrets.token_hex(8),
+            new_key=lambda: secrets.token_bytes(KEY_BYTES),
+            record=recordings(folder, self._recorded) if self.settings.recordings else (lambda *_: None),
+            watch=self._watch,
+        )
+
+    @asynccontextmanager
+    async def _providers(self) -> AsyncIterator[Providers]:
+        stt, tts = _speech(self.settings)
+        async with self.engines() as (llms, tools), AsyncExitStack() as stack:
+            for part in (tts, stt):
+                stack.push_async_callback(part.stop)
+                await part.start()
+            yield Providers(stt, tts, llms, tools)
+
+    @asynccontextmanager
+    async def engines(self) -> AsyncIterator[tuple[dict[str, Llm], Tools]]:
+        """The models that the flows use, and their tools. Raises `SettingsError`."""
+        settings = self.settings
+        llms: dict[str, Llm] = {"rules": RulesLlm()}
+        used = {model.use for flow in self.flows.values() for model in flow.models.values()}
+        if "openai" in used:
+            key = settings.openai_api_key.get_secret_value()
+            if not key:
+                raise SettingsError(
+                    ["VOICEGATE_OPENAI_API_KEY: a flow uses an OpenAI-compatible model, which needs a key"]
+                )
+            llms["openai"] = OpenAiLlm(settings.openai_base_url, key)
+        if "scripted" in used:
+            llms["scripted"] = _scripted_llm(settings)
+        environment = settings.tool_environment(self._environment)
+        tools = Toolbox(HttpTools(environment), PythonTools(settings.python_tool_modules))
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(tools.stop)
+            for llm in llms.values():
+                stack.push_async_callback(llm.stop)
+            yield llms, tools
+
+    def _permit(self, request: LegRequest) -> str:
+        if request.transport == "twilio":
+            twilio.check_stream(self.settings, request)
+            return ""
+        identity = self._access.audio(request.token, request.peer)
+        if identity is None:
+            raise Refused(CloseCode.unauthorized, "a valid token is needed")
+        return identity.name
+
+    def _route(self, request: LegRequest) -> str:
+        name = request.flow or self.settings.flow_for(request.called) or next(iter(self.flows))
+        if name not in self.flows:
+            raise Refused(CloseCode.unknown_flow, "there is no such flow")
+        return name
+
+    def _call_is_over(self, call_sid: str) -> bool:
+        return not self._registry.knows(f"twilio:{call_sid}")
+
+    def _recorded(self, call: str, name: str) -> None:
+        self._registry[call].recording = f"{RECORDINGS_FOLDER}/{name}"
+
+    def _journal_failed(self, call: str, error: JournalFailed) -> None:
+        for actor in self._registry.calls():
+            if actor.call == call:
+                actor.post(CallFailed(str(error.loss)))
+
+    async def _purge(self, store: SqliteStore) -> None:
+        days = self.settings.retention_days
+        while days:
+            before = datetime.now(UTC) - timedelta(days=days)
+            try:
+                gone = await asyncio.to_thread(store.purge, before.isoformat(timespec="milliseconds"))
+            except StoreError as error:
+                log.error("old calls could not be deleted: %s", error)
+            else:
+                if gone:
+                    log.info("%d calls older than %d days were deleted with their keys", gone, days)
+            await asyncio.sleep(PURGE_EVERY_S)
+
+
+class _Uvicorn(uvicorn.Server):
+    """Uvicorn without its own signal handling: the process's signals mean drain, and are ours."""
+
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                ws="websockets-sansio",
+                ws_max_size=MAX_MESSAGE_BYTES,
+                ws_per_message_deflate=False,
+                timeout_graceful_shutdown=5,
+            )
+        )
+
+    def install_signal_handlers(self) -> None:
+        pass
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Bound here, so that a port in use is one clear line."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise StartError(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from error
+    listener.listen(LISTEN_BACKLOG)
+    return listener
+
+
+def _speech(settings: Settings) -> tuple[Stt, Tts]:
+    if settings.speech == "scripted":
+        return (
+            ScriptedStt(final_ms=settings.stt_final_ms),
+            ScriptedTts(first_ms=settings.tts_first_audio_ms, speed=settings.tts_speed),
+        )
+    return SphinxStt(workers=settings.stt_workers), EspeakTts(helpers=settings.tts_helpers)
+
+
+def _scripted_llm(settings: Settings) -> ScriptedLlm:
+    return ScriptedLlm(first_ms=settings.llm_first_token_ms, token_ms=settings.llm_token_ms)
+
+
+async def serve(
+    settings: Settings, flows: Mapping[str, Flow], environment: Mapping[str, str], ready: Callable[[str], None]
+) -> None:
+    """Serve until SIGTERM or SIGINT; a second one stops at once."""
+    server = Voicegate(settings, flows, environment)
+    loop = asyncio.get_running_loop()
+
+    def asked() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+        log.info("draining: no new calls, live ones may take %d s; once more to stop at once", settings.drain_s)
+        server.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked)
+    await server.run(ready)

@@ -1,0 +1,35 @@
+"""How a call looks in a terminal."""
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from app.core.timeline import Entry
+
+STYLES = {
+    "call": ("☎", "bold"),
+    "caller": ("◂ caller", "bold cyan"),
+    "agent": ("▸ agent", "bold green"),
+    "floor": ("  floor", "yellow"),
+    "step": ("  step", "bold magenta"),
+    "slot": ("  slot", "blue"),
+    "gate": ("  gate", "bright_white"),
+    "tool": ("  tool", "bright_white"),
+    "trouble": ("! trouble", "bold red"),
+}
+
+DECISIONS = {"allowed": "green", "started": "green", "held": "yellow", "refused": "red", "withdrawn": "yellow"}
+
+
+def print_entry(console: Console, entry: Entry) -> None:
+    label, style = STYLES[entry.kind]
+    text = Text(entry.text, style="" if entry.kind in ("caller", "agent") else style.removeprefix("bold "))
+    if entry.kind == "gate":
+        for decision, colour in DECISIONS.items():
+            text.highlight_words([f"{decision} ["], colour)
+    row = Table.grid(padding=(0, 1))
+    row.add_column(width=8, justify="right")
+    row.add_column(width=9)
+    row.add_column(overflow="fold")
+    row.add_row(Text(f"{entry.ms / 1000:.2f}", style="dim"), Text(label, style=style), text)
+    console.print(row)
