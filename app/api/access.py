@@ -10,13 +10,13 @@ import ipaddress
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from fastapi import HTTPException, Request
 
-from app.settings import Role, Settings, Token, is_loopback
+from app.settings import Role, Settings, is_loopback
 
 MAX_FAILURES = 10  # of one address within the window
 WINDOW_S = 60
@@ -45,28 +45,18 @@ class TooManyAttempts(Exception):
 class Access:
     """Knows the tokens by their hashes alone. Used on the loop's thread; nothing here blocks."""
 
-    def __init__(
-        self,
-        tokens: Sequence[Token] = (),
-        *,
-        trust_loopback: bool = True,
-        monotonic_s: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._known = [(token.digest(), Identity(token.name, token.role)) for token in tokens]
-        self._trust_loopback = trust_loopback
+    def __init__(self, settings: Settings, *, monotonic_s: Callable[[], float] = time.monotonic) -> None:
+        self._known = [(token.digest(), Identity(token.name, token.role)) for token in settings.tokens]
+        self._trust_loopback = settings.loopback_is_trusted
         self._failures = _Failures(monotonic_s)
 
-    @classmethod
-    def of(cls, settings: Settings) -> "Access":
-        return cls(settings.tokens, trust_loopback=settings.loopback_is_trusted)
-
-    def identify(self, token: str, peer_host: str, headers: Mapping[str, str] | None = None) -> Identity | None:
-        """Who this is, or None. `peer_host` is the socket's; `headers` have lower-case names or none matter.
+    def identify(self, token: str, peer_host: str, headers: Mapping[str, str]) -> Identity | None:
+        """Who this is, or None. `peer_host` is the socket's own; the names of `headers` are in lower case.
 
         A wrong token is refused even from this machine, if there are tokens at all. Raises `TooManyAttempts`.
         """
         if not token or not self._known:
-            return Identity(LOCAL, Role.admin) if self._is_local(peer_host, headers or {}) else None
+            return Identity(LOCAL, Role.admin) if self._is_local(peer_host, headers) else None
         self._failures.check(peer_host)
         digest = hashlib.sha256(token[:MAX_TOKEN_CHARS].encode("utf-8", "replace")).digest()
         found = None
@@ -77,7 +67,7 @@ class Access:
             self._failures.add(peer_host)
         return found
 
-    def audio(self, token: str, peer_host: str, headers: Mapping[str, str] | None = None) -> Identity | None:
+    def audio(self, token: str, peer_host: str, headers: Mapping[str, str]) -> Identity | None:
         """Who may bring a leg: any identity may. None also where there were too many attempts."""
         try:
             return self.identify(token, peer_host, headers)

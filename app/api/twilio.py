@@ -14,6 +14,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 from fastapi import APIRouter, HTTPException, Path, Request, Response
 
+from app.api.access import Access
+from app.settings import Settings
+from media.gateway import LegRequest, Refused
+from media.leg import CloseCode
+
 MAX_BODY_BYTES = 64 * 1024
 MAX_FIELDS = 200
 MAX_PARAMETER_CHARS = 400  # Twilio's limit is below 500 for a parameter's name and value together
@@ -24,17 +29,17 @@ _OWN_PORTS = {"https": ":443", "wss": ":443", "http": ":80", "ws": ":80"}
 Pairs = Sequence[tuple[str, str]]
 
 
-def twilio_router(*, auth_token: str, public_url: str, call_is_over: Callable[[str], bool]) -> APIRouter:
-    """`POST /twilio/voice` and `/twilio/voice/{flow}`.
+def router(settings: Settings, call_is_over: Callable[[str], bool]) -> APIRouter:
+    """`POST /twilio/voice` and `/twilio/voice/{flow}`; signatures are checked where there is an auth token.
 
-    `auth_token`: empty, no signature is checked. `public_url`: as Twilio reaches us; empty, the request's own host
-    is taken. `call_is_over(call_sid)`: true once the call has ended on our side; false also for one never seen.
+    `call_is_over(call_sid)` is asked when Twilio comes back after a stream: whether the call has ended on our side.
     """
-    router = APIRouter()
+    auth_token = settings.twilio_auth_token.get_secret_value()
+    routes = APIRouter()
 
     async def answer(request: Request, flow: str = "") -> Response:
         pairs = await read_form(request)
-        origin = public_url.rstrip("/") or f"{request.url.scheme}://{_host(request)}"
+        origin = settings.public_url or f"{request.url.scheme}://{_host(request)}"
         if auth_token:
             url = origin + request.url.path + (f"?{request.url.query}" if request.url.query else "")
             if not is_signed(auth_token, url, pairs, request.headers.get("x-twilio-signature", "")):
@@ -45,22 +50,22 @@ def twilio_router(*, auth_token: str, public_url: str, call_is_over: Callable[[s
             raise HTTPException(400, "CallSid is missing or not valid")
         attach = request.query_params.get("attach", "0")
         attaches = int(attach) if re.fullmatch(r"[0-9]{1,3}", attach) else MAX_ATTACHES
-        if call_is_over(call_sid) or attaches >= MAX_ATTACHES:
+        if attaches >= MAX_ATTACHES or (attaches and call_is_over(call_sid)):
             return _xml(hangup_twiml())
         parameters = {"caller": fields.get("From", ""), "called": fields.get("To", "")}
         return _xml(stream_twiml(origin, flow, parameters, attaches))
 
-    @router.post("/twilio/voice")
+    @routes.post("/twilio/voice")
     async def voice(request: Request) -> Response:
         return await answer(request)
 
-    @router.post("/twilio/voice/{flow}")
+    @routes.post("/twilio/voice/{flow}")
     async def voice_of_flow(
         request: Request, flow: Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
     ) -> Response:
         return await answer(request, flow)
 
-    return router
+    return routes
 
 
 def stream_twiml(origin: str, flow: str, parameters: dict[str, str], attaches: int = 0) -> str:
@@ -83,9 +88,20 @@ def hangup_twiml() -> str:
     return "<Response><Hangup/></Response>"
 
 
-def stream_is_signed(auth_token: str, public_url: str, path: str, signature: str) -> bool:
-    """Whether a WebSocket upgrade of `/ws/twilio...` comes from Twilio: it signs the wss URL, without parameters."""
-    return is_signed(auth_token, _websocket(public_url.rstrip("/")) + path, (), signature)
+def check_stream(settings: Settings, request: LegRequest) -> None:
+    """Whether a WebSocket comes from Twilio, which signs its wss URL. Raises `Refused`.
+
+    Without an auth token nothing can be known of who calls, so only programs on this machine may.
+    """
+    auth_token = settings.twilio_auth_token.get_secret_value()
+    if not auth_token:
+        if Access(settings).audio("", request.peer, request.headers) is None:
+            raise Refused(CloseCode.unauthorized, "the server has no Twilio auth token to check this stream with")
+        return
+    parts = urlsplit(request.url)
+    url = _websocket(settings.public_url) + parts.path + (f"?{parts.query}" if parts.query else "")
+    if not is_signed(auth_token, url, (), request.headers.get("x-twilio-signature", "")):
+        raise Refused(CloseCode.unauthorized, "the signature is not valid")
 
 
 def is_signed(auth_token: str, url: str, pairs: Pairs, signature: str) -> bool:

@@ -20,6 +20,7 @@ TOKENS = (
     Token(name="desk", role=Role.operator, token=SecretStr(OPERATOR)),
     Token(name="root", role=Role.admin, token_hash=hashlib.sha256(ADMIN.encode()).hexdigest().upper()),
 )
+WITH = Settings(tokens=TOKENS)
 LOCAL_ADMIN = Identity(LOCAL, Role.admin)
 FAR = "203.0.113.5"
 
@@ -38,42 +39,44 @@ def clock() -> Clock:
 
 @pytest.fixture
 def access(clock: Clock) -> Access:
-    return Access(TOKENS, monotonic_s=clock)
+    return Access(WITH, monotonic_s=clock)
 
 
 def test_a_token_names_its_holder_and_role(access: Access) -> None:
-    assert access.identify(VIEWER, FAR) == Identity("wall", Role.viewer)
-    assert access.identify(OPERATOR, FAR) == Identity("desk", Role.operator)
-    assert access.identify(ADMIN, FAR) == Identity("root", Role.admin)
+    assert access.identify(VIEWER, FAR, {}) == Identity("wall", Role.viewer)
+    assert access.identify(OPERATOR, FAR, {}) == Identity("desk", Role.operator)
+    assert access.identify(ADMIN, FAR, {}) == Identity("root", Role.admin)
 
 
 @pytest.mark.parametrize(
     "token", ["", VIEWER[:-1], VIEWER + "v", VIEWER.upper(), "ü" * 20, "\ud800", "x" * 100_000, VIEWER + "\0"]
 )
 def test_anything_else_names_nobody(access: Access, token: str) -> None:
-    assert access.identify(token, FAR) is None
-    assert access.audio(token, FAR) is None
+    assert access.identify(token, FAR, {}) is None
+    assert access.audio(token, FAR, {}) is None
 
 
 def test_a_token_over_the_limit_is_refused_even_if_its_beginning_is_right() -> None:
     long = "x" * MAX_TOKEN_CHARS
-    access = Access([Token(name="n", role=Role.viewer, token=SecretStr(long))])
-    assert access.identify(long, FAR) == Identity("n", Role.viewer)
-    assert access.identify(long + "x", FAR) is None
+    access = Access(Settings(tokens=(Token(name="n", role=Role.viewer, token=SecretStr(long)),)))
+    assert access.identify(long, FAR, {}) == Identity("n", Role.viewer)
+    assert access.identify(long + "x", FAR, {}) is None
 
 
 def test_programs_on_this_machine_need_none(access: Access) -> None:
     for host in ("127.0.0.1", "::1", "::ffff:127.0.0.1"):
-        assert access.identify("", host) == LOCAL_ADMIN
-        assert Access().identify("whatever", host) == LOCAL_ADMIN, "there are no tokens it could be wrong about"
+        assert access.identify("", host, {}) == LOCAL_ADMIN
+        assert Access(Settings()).identify("whatever", host, {}) == LOCAL_ADMIN, (
+            "there are no tokens it could be wrong about"
+        )
     for host in (FAR, "10.0.0.1", "", "localhost.example.com", "unix:"):
-        assert access.identify("", host) is None
-        assert Access().identify("", host) is None
+        assert access.identify("", host, {}) is None
+        assert Access(Settings()).identify("", host, {}) is None
 
 
 def test_a_wrong_token_is_refused_even_from_this_machine(access: Access) -> None:
-    assert access.identify("wrong", "127.0.0.1") is None
-    assert access.identify(VIEWER, "127.0.0.1") == Identity("wall", Role.viewer)
+    assert access.identify("wrong", "127.0.0.1", {}) is None
+    assert access.identify(VIEWER, "127.0.0.1", {}) == Identity("wall", Role.viewer)
 
 
 @pytest.mark.parametrize(
@@ -99,58 +102,58 @@ def test_a_wrong_token_is_refused_even_from_this_machine(access: Access) -> None
     ],
 )
 def test_headers_can_only_take_the_privilege_away(headers: dict[str, str], local: bool) -> None:
-    assert (Access().identify("", "127.0.0.1", headers) == LOCAL_ADMIN) is local
-    assert Access().identify("", FAR, headers) is None
+    assert (Access(Settings()).identify("", "127.0.0.1", headers) == LOCAL_ADMIN) is local
+    assert Access(Settings()).identify("", FAR, headers) is None
 
 
 def test_behind_a_proxy_nobody_is_local() -> None:
-    access = Access.of(Settings(public_url="https://voice.example.com", tokens=TOKENS))
-    assert access.identify("", "127.0.0.1") is None
-    assert access.identify(VIEWER, "127.0.0.1") == Identity("wall", Role.viewer)
-    assert Access.of(Settings()).identify("", "127.0.0.1") == LOCAL_ADMIN
+    access = Access(Settings(public_url="https://voice.example.com", tokens=TOKENS))
+    assert access.identify("", "127.0.0.1", {}) is None
+    assert access.identify(VIEWER, "127.0.0.1", {}) == Identity("wall", Role.viewer)
+    assert Access(Settings()).identify("", "127.0.0.1", {}) == LOCAL_ADMIN
 
 
 def test_failures_are_limited_for_an_address_and_forgotten(access: Access, clock: Clock) -> None:
     for _ in range(MAX_FAILURES):
-        assert access.identify("wrong", FAR) is None
+        assert access.identify("wrong", FAR, {}) is None
     clock.now_s += 10.5
     with pytest.raises(TooManyAttempts) as caught:
-        access.identify(VIEWER, FAR)
+        access.identify(VIEWER, FAR, {})
     assert caught.value.retry_s == WINDOW_S - 10
-    assert access.audio(VIEWER, FAR) is None
-    assert access.identify(VIEWER, "203.0.113.6") == Identity("wall", Role.viewer), "others are not concerned"
-    assert access.identify("", "127.0.0.1") == LOCAL_ADMIN
+    assert access.audio(VIEWER, FAR, {}) is None
+    assert access.identify(VIEWER, "203.0.113.6", {}) == Identity("wall", Role.viewer), "others are not concerned"
+    assert access.identify("", "127.0.0.1", {}) == LOCAL_ADMIN
     clock.now_s += WINDOW_S - 10.5
-    assert access.identify(VIEWER, FAR) == Identity("wall", Role.viewer)
-    assert access.identify("wrong", FAR) is None
-    assert access.identify(VIEWER, FAR) == Identity("wall", Role.viewer), "a new window has begun"
+    assert access.identify(VIEWER, FAR, {}) == Identity("wall", Role.viewer)
+    assert access.identify("wrong", FAR, {}) is None
+    assert access.identify(VIEWER, FAR, {}) == Identity("wall", Role.viewer), "a new window has begun"
 
 
 def test_right_tokens_do_not_count(access: Access) -> None:
     for _ in range(5 * MAX_FAILURES):
-        assert access.identify(VIEWER, FAR)
+        assert access.identify(VIEWER, FAR, {})
 
 
 def test_a_whole_ipv6_network_counts_as_one_address(access: Access) -> None:
     for number in range(MAX_FAILURES):
-        access.identify("wrong", f"2001:db8:1:2::{number}")
+        access.identify("wrong", f"2001:db8:1:2::{number}", {})
     with pytest.raises(TooManyAttempts):
-        access.identify(VIEWER, "2001:db8:1:2:ffff::1")
-    assert access.identify(VIEWER, "2001:db8:1:3::1")
+        access.identify(VIEWER, "2001:db8:1:2:ffff::1", {})
+    assert access.identify(VIEWER, "2001:db8:1:3::1", {})
 
 
 def test_the_table_of_failures_is_bounded(access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_ADDRESSES", 3)
     for number in range(10):
-        access.identify("wrong", f"203.0.113.{number}")
+        access.identify("wrong", f"203.0.113.{number}", {})
     assert len(access._failures._windows) == 3
 
 
 def test_tokens_are_neither_kept_nor_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    access = Access(TOKENS)
-    access.identify("wrong-wrong-wrong", FAR)
-    access.identify(VIEWER, FAR)
+    access = Access(WITH)
+    access.identify("wrong-wrong-wrong", FAR, {})
+    access.identify(VIEWER, FAR, {})
     assert VIEWER not in repr(vars(access))
     assert caplog.text == ""
 
@@ -227,7 +230,7 @@ async def test_too_many_attempts_are_429(far: httpx2.AsyncClient) -> None:
 
 
 async def test_local_requests_over_http() -> None:
-    transport = httpx2.ASGITransport(app=site(Access(TOKENS)), client=("127.0.0.1", 4000))
+    transport = httpx2.ASGITransport(app=site(Access(WITH)), client=("127.0.0.1", 4000))
     async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
         assert (await client.post("/act")).json() == LOCAL
         assert (await client.post("/act", headers={"Origin": "https://evil.example"})).status_code == 401

@@ -6,18 +6,21 @@ from xml.etree import ElementTree
 import httpx2
 import pytest
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from app.api.twilio import (
     MAX_ATTACHES,
     MAX_BODY_BYTES,
     MAX_FIELDS,
     MAX_PARAMETER_CHARS,
+    check_stream,
     is_signed,
+    router,
     sign,
-    stream_is_signed,
     stream_twiml,
-    twilio_router,
 )
+from app.settings import Settings, Token
+from media.gateway import LegRequest, Refused
 
 SECRET = "12345"
 PUBLIC = "https://voice.example.com"
@@ -38,9 +41,8 @@ class Site:
     def __init__(self, auth_token: str = "", public_url: str = PUBLIC) -> None:
         self.over: set[str] = set()
         app = FastAPI()
-        app.include_router(
-            twilio_router(auth_token=auth_token, public_url=public_url, call_is_over=lambda call: call in self.over)
-        )
+        settings = Settings(twilio_auth_token=SecretStr(auth_token), public_url=public_url)
+        app.include_router(router(settings, lambda call: call in self.over))
         self._transport = httpx2.ASGITransport(app=app, client=("203.0.113.9", 1))
 
     async def post(
@@ -93,7 +95,9 @@ async def test_a_lost_stream_attaches_again_until_the_call_is_over() -> None:
     assert again.endswith("?attach=2")
     site.over.add(FORM["CallSid"])
     assert hangs_up(await site.post(again.removeprefix(PUBLIC)))
-    assert not hangs_up(await site.post(form={**FORM, "CallSid": "CAother"}))
+    other = {**FORM, "CallSid": "CAother"}
+    assert not hangs_up(await site.post(again.removeprefix(PUBLIC), form=other))
+    assert not hangs_up(await site.post()), "a call that only begins cannot be over"
 
 
 @pytest.mark.parametrize("attach", [str(MAX_ATTACHES), "999", "-1", "x", "9" * 5000, "٣"])
@@ -203,10 +207,34 @@ async def test_with_an_auth_token_only_signed_requests_are_answered() -> None:
         assert (await site.post(path, form=tampered, X_Twilio_Signature=good)).status_code == 403
 
 
-def test_a_stream_is_signed_by_its_wss_address() -> None:
+def leg(url: str, signature: str = "", peer: str = "203.0.113.9", **headers: str) -> LegRequest:
+    sent = {"x-twilio-signature": signature} if signature else {}
+    return LegRequest(transport="twilio", rate_hz=8000, url=url, peer=peer, headers=sent | headers)
+
+
+def test_a_stream_is_signed_by_its_public_address() -> None:
+    settings = Settings(twilio_auth_token=SecretStr(SECRET), public_url=PUBLIC)
     good = sign(SECRET, "wss://voice.example.com/ws/twilio/clinic", [])
-    assert stream_is_signed(SECRET, PUBLIC, "/ws/twilio/clinic", good)
-    assert stream_is_signed(SECRET, PUBLIC + "/", "/ws/twilio/clinic", good)
-    assert not stream_is_signed(SECRET, PUBLIC, "/ws/twilio/other", good)
-    assert not stream_is_signed(SECRET, PUBLIC, "/ws/twilio/clinic", "")
-    assert not stream_is_signed("other", PUBLIC, "/ws/twilio/clinic", good)
+    check_stream(settings, leg("ws://127.0.0.1:8080/ws/twilio/clinic", good))
+    for bad in [
+        leg("ws://127.0.0.1:8080/ws/twilio/other", good),
+        leg("ws://127.0.0.1:8080/ws/twilio/clinic?x=1", good),
+        leg("ws://127.0.0.1:8080/ws/twilio/clinic"),
+        leg("ws://127.0.0.1:8080/ws/twilio/clinic", peer="127.0.0.1"),
+        leg("wss://voice.example.com/ws/twilio/clinic", sign("other", "wss://voice.example.com/ws/twilio/clinic", [])),
+    ]:
+        with pytest.raises(Refused, match="the signature is not valid"):
+            check_stream(settings, bad)
+
+
+def test_without_an_auth_token_only_local_streams_are_taken() -> None:
+    url = "ws://127.0.0.1:8080/ws/twilio"
+    check_stream(Settings(), leg(url, peer="127.0.0.1"))
+    token = Token.model_validate({"name": "n", "role": "admin", "token": "x" * 20})
+    for settings, bad in [
+        (Settings(tokens=(token,)), leg(url)),
+        (Settings(), leg(url, peer="127.0.0.1", **{"x-forwarded-for": "203.0.113.9"})),
+        (Settings(public_url=PUBLIC, tokens=(token,)), leg(url, peer="127.0.0.1")),
+    ]:
+        with pytest.raises(Refused, match="no Twilio auth token"):
+            check_stream(settings, bad)
