@@ -37,8 +37,13 @@ YES = (
     "that's right", "that is right", "you're right", "exactly", "absolutely", "definitely", "of course", "certainly",
     "okay", "ok", "alright", "all right", "fine", "that's fine", "that is fine", "sounds good", "perfect", "great",
     "good", "that's good", "it is", "i do", "yes i do", "yes it is", "go ahead", "do it", "do that", "please do",
-    "book it", "confirm", "confirmed", "affirmative", "indeed", "true", "uh huh", "mm hm", "mhm",
+    "book it", "confirm", "confirmed", "affirmative", "indeed", "true", "uh huh", "mm hm", "mhm", "no problem",
 )  # fmt: skip
+WEAK_YES = frozenset((
+    "sure", "right", "okay", "ok", "alright", "all right", "fine", "perfect", "great", "good", "true", "it is", "i do",
+    "do it", "do that", "exactly",
+))  # fmt: skip
+"""A yes only where nothing else is said: "good morning to you" agrees to nothing."""
 NO = (
     "no", "nope", "nah", "no way", "no thanks", "no thank you", "wrong", "that's wrong", "that is wrong", "incorrect",
     "that's incorrect", "that is incorrect", "not right", "that's not right", "that is not right", "that isn't right",
@@ -46,6 +51,12 @@ NO = (
     "it isn't", "it is not", "it's not", "i don't", "i do not", "don't", "do not", "negative", "false", "never",
     "not that", "not that one", "not at all", "absolutely not", "definitely not", "of course not", "certainly not",
     "not",
+)  # fmt: skip
+
+UNSURE = (
+    "not sure", "i'm not sure", "i am not sure", "don't know", "i don't know", "i do not know", "no idea",
+    "i have no idea", "i don't remember", "i do not remember", "don't remember", "i don't understand", "maybe",
+    "perhaps",
 )  # fmt: skip
 
 BACKCHANNELS = (
@@ -59,7 +70,7 @@ REPEAT = (
     "repeat", "repeat that", "repeat that please", "please repeat", "can you repeat that", "could you repeat that",
     "say that again", "say it again", "can you say that again", "could you say that again", "say again", "come again",
     "again", "again please", "one more time", "once more", "once again", "pardon", "pardon me", "excuse me",
-    "sorry what", "what did you say", "what was that", "i didn't catch that", "i did not catch that",
+    "sorry what", "sorry", "what did you say", "what was that", "i didn't catch that", "i did not catch that",
     "i didn't hear you",
     "i didn't hear that", "what", "what was the question",
 )  # fmt: skip
@@ -84,7 +95,7 @@ GREETINGS = (
 )
 
 FILLERS = (
-    "please", "um", "uh", "er", "erm", "ah", "oh", "hmm", "well", "so", "like", "just", "thanks", "thank you", "maybe",
+    "please", "um", "uh", "er", "erm", "ah", "oh", "hmm", "well", "so", "like", "just", "thanks", "thank you",
     "i would like", "i'd like", "i want", "i would prefer", "i'd prefer", "i need", "i will take", "i'll take",
     "i take", "i think", "can i have", "could i have", "may i have", "can we do", "can i get", "could we do",
     "give me", "let me",
@@ -119,6 +130,10 @@ NEGATING_PHRASES = (
     "instead of",
     "other than",
 )
+HESITATIONS = frozenset(("but", "wait", "hold", "actually", "sorry", "instead", "rather", "no", "wrong", "nope"))
+QUESTIONS = frozenset(("what", "when", "where", "who", "how", "why", "which"))
+"""Words that take a yes back."""
+
 NEGATION_REACH_WORDS = 3  # from the negation to the value that it denies
 
 _ODD = re.compile(r"[^a-z0-9' ]+")
