@@ -94,7 +94,8 @@ class Ear:
         return pcm
 
     def _frame(self, frame: Pcm, now_ms: int) -> None:
-        self._window = (self._window << 1 | self._vad.voiced(frame)) & (1 << WINDOW_FRAMES) - 1
+        voiced = self._vad.voiced(frame, speaking=self.speaking)
+        self._window = (self._window << 1 | voiced) & (1 << WINDOW_FRAMES) - 1
         if self.speaking:
             self._goes_on(frame)
             return

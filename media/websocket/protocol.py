@@ -136,9 +136,11 @@ class Allowance:
 
 def malformed(error: Exception) -> ProtocolError:
     """What was wrong with a message: where and which type, but none of its values."""
-    text = str(error)
-    if isinstance(error, msgspec.ValidationError) and text.startswith(("Expected", "Object missing")):
-        return ProtocolError(CloseCode.bad_message, text[:100])
+    if isinstance(error, msgspec.ValidationError):
+        text, _, place = str(error).partition(" - at ")
+        if not text.startswith(("Expected", "Object missing")):
+            text = "This value is not admitted"
+        return ProtocolError(CloseCode.bad_message, f"{text} at {place or 'the top'}")
     return ProtocolError(CloseCode.bad_message, "not a message of this protocol")
 
 
