@@ -201,7 +201,7 @@ class Voicegate:
         if request.transport == "twilio":
             twilio.check_stream(self.settings, request)
             return ""
-        identity = self._access.audio(request.token, request.peer)
+        identity = self._access.audio(request.token, request.peer, request.headers)
         if identity is None:
             raise Refused(CloseCode.unauthorized, "a valid token is needed")
         return identity.name
@@ -248,6 +248,7 @@ class _Uvicorn(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # the peer's address is the socket's, never a header's
                 ws="websockets-sansio",
                 ws_max_size=MAX_MESSAGE_BYTES,
                 ws_per_message_deflate=False,

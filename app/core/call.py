@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from app.core.effects import AnyEffect, StopReply
 from app.core.prompt import WITHHELD, Message
-from app.core.state import CallState, Due, Line, QuestionKind, StateView
+from app.core.state import UNSETTLED, CallState, Due, Line, QuestionKind, StateView, revs_hold
 from flows import semantics, template, values
 from flows.model import Flow, Step
 
@@ -69,6 +69,11 @@ class Call:
         """Whether a question is open that yes or no answers, and was heard."""
         question = self.state.question
         return question is not None and question.kind is not QuestionKind.ask and question.heard
+
+    def ready(self) -> tuple[str, ...]:
+        """Tools that the rules may ask for now: admitted, and not under way already."""
+        busy = {e.tool for e in self.state.tools.values() if e.state in UNSETTLED and revs_hold(self.state, e)}
+        return tuple(name for name in semantics.ready(self.flow, self.view) if name not in busy)
 
     def line(self, text: str) -> Line:
         """Fill a text of the flow; unknown values are left out, sensitive ones masked in the line's other reading."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from app.core.events import ToolRequest
-from flows import semantics, values
+from flows import values
 from flows.model import Argument, Flow, Slot, SlotType, Value
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def request(call: "Call", gen: int) -> Request:
         words=due.words if due.turn else "",
         yesno=call.answerable(),
         asked=call.asked(),
-        ready=semantics.ready(call.flow, call.view) if not due.turn else (),
+        ready=call.ready() if not due.turn else (),
         known={name: value for name in call.flow.slots if (value := _visible(call, name)) is not None},
         max_words_chars=call.flow.limits.reply_chars,
     )

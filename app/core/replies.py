@@ -9,7 +9,6 @@ from app.core.effects import CutPlayout, EndSpeech, HoldPlayout, ResumePlayout, 
 from app.core.events import PlayoutHeld, PlayoutStopped, Sentence, SpeechFailed
 from app.core.prompt import WITHHELD, Message
 from app.core.state import Due, Line, Phase, QuestionKind, Reply
-from flows import semantics
 
 ENGINE_MS = 20_000
 """Without a fact from its engine for this long, a reply has failed."""
@@ -98,12 +97,13 @@ def conclude(call: Call) -> None:
     reply = state.reply
     assert reply is not None
     due = state.due
+    rounds = reply.due.rounds
     if due is not None:
-        due.rounds = max(due.rounds, reply.due.rounds)
+        due.rounds = rounds = max(due.rounds, rounds)
     stays = state.phase is Phase.live and reply.visit == state.visit
     if stays and (due is None or not (due.lead or due.turn)):
         follows = due is not None and _engine(call, due) != ""
-        asks = not follows and (call.by_rules(call.engine()) or reply.due.rounds >= MAX_ROUNDS)
+        asks = not follows and (call.by_rules(call.engine()) or rounds >= MAX_ROUNDS)
         if not follows:
             state.due = None
         question = slots.next_question(call, reply, ask=asks) if asks or slots.software_asks(call) else None
@@ -218,7 +218,7 @@ def _engine(call: Call, due: Due) -> str:
     engine = call.engine()
     if not call.by_rules(engine) and due.rounds < MAX_ROUNDS:
         return "" if gate.in_flight(call) else engine
-    return RULES if semantics.ready(call.flow, call.view) else ""
+    return RULES if call.ready() else ""
 
 
 def _current(call: Call, gen: int) -> Reply | None:

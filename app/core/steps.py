@@ -111,7 +111,7 @@ def _go_back(call: Call) -> bool:
     busy = state.due is not None or (state.reply is not None and state.reply.producing) or gate.in_flight(call)
     if not state.suspended or busy or not semantics.done(call.flow, call.view, state.step):
         return False
-    if state.floor.utterance or state.floor.words or semantics.ready(call.flow, call.view):
+    if state.floor.utterance or state.floor.words or call.ready():
         return False
     frame = state.suspended.pop()
     call.fence()

@@ -63,6 +63,10 @@ class Registry:
             del self._resume[old]
         self._resume[token] = call
 
+    def knows(self, token: str) -> bool:
+        """Whether a live call is bound to this token."""
+        return token in self._resume
+
     def resumable(self, token: str) -> CallActor | None:
         """The live call that this token names and that has lost its leg."""
         actor = self._calls.get(self._resume.get(token, ""))
