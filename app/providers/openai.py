@@ -44,7 +44,7 @@ RESERVED = frozenset((SET_SLOTS, DIGRESS, ANSWER))
 RETRIED = frozenset((Fault.refused, Fault.cut, Fault.busy))
 STILL_RUNNING = "still running"
 
-# At its debug level the vendor's client logs whole requests, and those hold what callers said.
+# At their debug level some versions of the vendor's client log whole requests, and those hold what callers said.
 logging.getLogger("openai").setLevel(logging.INFO)
 
 

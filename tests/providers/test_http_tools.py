@@ -331,8 +331,8 @@ async def test_a_doubt_stays_though_a_later_try_is_refused(make: Make) -> None:
 
 async def test_the_time_limit_covers_all_tries(make: Make) -> None:
     async with HttpServer(reply(500)) as far:
-        await fails(make(far.url), tool(retries=1000, timeout_ms=600))
-    assert 2 <= len(far.asked) <= 4
+        await fails(make(far.url), tool(retries=1000, timeout_ms=2_000))
+    assert 2 <= len(far.asked) <= 5
 
 
 async def test_a_cancelled_read_ends(make: Make) -> None:
@@ -498,7 +498,7 @@ async def test_an_unknown_name_is_refused(make: Make) -> None:
 
 async def test_redirects_lead_nowhere_and_cookies_are_not_kept(make: Make) -> None:
     async with HttpServer(reply(302, Location="/y", Set_Cookie="a=b"), reply(body={})) as far:
-        tools = make(far.url)
+        tools = make(f"http://shop.test:{far.port}", resolver=Names(shop_test=[["127.0.0.1"]]))
         assert await fails(tools, tool()) == (ToolFailed, Fault.rejected)
         await run(tools, tool())
     assert [asked.target for asked in far.asked] == ["/x", "/x"]

@@ -237,8 +237,8 @@ async def test_an_error_with_an_endless_body_is_not_read(make: Make) -> None:
 
 
 async def test_a_slow_first_token_is_waited_for(make: Make) -> None:
-    async with OpenAiServer([Pause(0.3), *words("Hi."), *end(usage=None)]) as server:
-        assert await collect(make(server, first_ms=5_000, gap_ms=100)) == [Words("Hi.")]
+    async with OpenAiServer([Pause(1.0), *words("Hi."), *end(usage=None)]) as server:
+        assert await collect(make(server, first_ms=8_000, gap_ms=700)) == [Words("Hi.")]
 
 
 async def test_no_first_token_in_time(make: Make) -> None:
@@ -249,7 +249,7 @@ async def test_no_first_token_in_time(make: Make) -> None:
 
 async def test_a_stall_in_mid_stream_ends_the_connection(make: Make) -> None:
     async with OpenAiServer([*words("One ", "two "), Stall()]) as server:
-        fault, got = await fails(make(server, gap_ms=200))
+        fault, got = await fails(make(server, gap_ms=700))
         assert (fault, got) == (Fault.timeout, [Words("One "), Words("two ")])
         await asyncio.wait_for(server.exchanges[0].gone.wait(), WAIT_S)
 
