@@ -42,13 +42,12 @@ async def chat(
     """One typed call. A line of digits (with # and *) is keyed, any other is said; the end of `lines` hangs up."""
     clock = SystemClock()
     server = Voicegate(settings, {flow.name: flow}, environment)
-    store = MemoryStore()
-    writer = JournalWriter(store)
+    writer = JournalWriter(MemoryStore())
     call = secrets.token_hex(8)
     header = CallHeader(call, flow.name, load.flow_hash(flow), CORE_VERSION, 1, clock.wall_iso())
     journal = CallJournal(writer, header, load.flow_bytes(flow), secrets.token_bytes(KEY_BYTES))
     async with server.engines() as (llms, tools):
-        actor = CallActor(CallCore(flow, call), journal, store, llms=llms, tools=tools, clock=clock, watch=watch)
+        actor = CallActor(CallCore(flow, call), journal, llms=llms, tools=tools, clock=clock, watch=watch)
         actor.attach(Typed(show, actor.post), NoEar())
         actor.post(CallStarted(LEG, "text"))
         async with asyncio.TaskGroup() as group:

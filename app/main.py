@@ -17,7 +17,7 @@ from app.api import http, twilio
 from app.api.access import Access
 from app.core.codec import KEY_BYTES
 from app.core.events import CallFailed
-from app.ports import JournalStore, Llm, StoreError, Stt, Tools, Tts
+from app.ports import Llm, StoreError, Stt, Tools, Tts
 from app.providers.espeak import EspeakTts
 from app.providers.http_tools import HttpTools
 from app.providers.openai import OpenAiLlm
@@ -123,7 +123,7 @@ class Voicegate:
             stack.push_async_callback(writer.close)
             providers = await stack.enter_async_context(self._providers())
             ticker = Ticker()
-            sockets = WebSocketServer(self._switchboard(providers, writer, store), ticker)
+            sockets = WebSocketServer(self._switchboard(providers, writer), ticker)
             app = http.create(
                 self._registry,
                 version=VERSION,
@@ -148,14 +148,13 @@ class Voicegate:
                 purge.cancel()
                 tick.cancel()
 
-    def _switchboard(self, providers: Providers, writer: JournalWriter, store: JournalStore) -> Switchboard:
+    def _switchboard(self, providers: Providers, writer: JournalWriter) -> Switchboard:
         folder = self.settings.data_dir / RECORDINGS_FOLDER
         return Switchboard(
             self._registry,
             self.flows,
             providers,
             writer,
-            store,
             SystemClock(),
             permit=self._permit,
             route=self._route,

@@ -35,7 +35,7 @@ from app.core.effects import (
 from app.core.events import AnyEvent, CallFailed, PlayoutHeld, PlayoutStopped, ReplyFailed, Tick
 from app.core.prompt import Hearing
 from app.core.state import Phase
-from app.ports import Clock, Fault, JournalStore, Llm, Tools
+from app.ports import Clock, Fault, Llm, Tools
 from app.runtime import reply
 from app.runtime.journal import CallJournal
 from app.runtime.replay import rebuild
@@ -81,7 +81,6 @@ class CallActor:
         self,
         core: CallCore,
         journal: CallJournal,
-        store: JournalStore,
         *,
         llms: dict[str, Llm],
         tools: Tools,
@@ -93,7 +92,6 @@ class CallActor:
         self.record: cdr.Cdr | None = None
         self.recording = ""
         self._journal = journal
-        self._store = store
         self._llms = llms
         self._clock = clock
         self._watch = watch
@@ -197,7 +195,7 @@ class CallActor:
     async def _fail(self, detail: str) -> None:
         """We were wrong. Rebuild the call as it was before the fact that broke it, and end it in order."""
         try:
-            self.core = await rebuild(self._journal, self._store, self.core.flow)
+            self.core = await rebuild(self._journal, self.core.flow)
             self._handle(CallFailed(detail))
         except Exception:
             log.exception("call %s: could not be rebuilt", self.call)

@@ -9,7 +9,7 @@ from app.core.codec import CORE_VERSION, CodecError, Record
 from app.core.core import CallCore
 from app.core.effects import AnyEffect
 from app.core.events import AnyEvent
-from app.ports import Journal, JournalStore
+from app.ports import Journal
 from app.runtime.journal import CallJournal, read
 from flows import load
 from flows.model import Flow
@@ -60,11 +60,9 @@ def _run(core: CallCore, journal: Journal) -> Iterator[tuple[CallCore, Replayed]
         raise ReplayError(str(error)) from error
 
 
-async def rebuild(journal: CallJournal, store: JournalStore, flow: Flow) -> CallCore:
+async def rebuild(journal: CallJournal, flow: Flow) -> CallCore:
     """A live call as it was after its last record. Raises `StoreError`, `ReplayError` or `Divergence`."""
-    await journal.flush()
-    stored = store.load(journal.header.call)
     core = CallCore(flow, journal.header.call)
-    for _ in _run(core, stored):
+    for _ in _run(core, await journal.stored()):
         pass
     return core

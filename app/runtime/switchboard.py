@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from app.core.codec import CORE_VERSION, CallHeader
 from app.core.core import CallCore
 from app.core.events import CallStarted
-from app.ports import Clock, JournalStore, Llm, StoreError, Stt, Tools, Tts
+from app.ports import Clock, Llm, StoreError, Stt, Tools, Tts
 from app.runtime.actor import CallActor, Watch
 from app.runtime.journal import CallJournal, JournalWriter
 from app.runtime.line import Line, Recording
@@ -41,7 +41,6 @@ class Switchboard:
         flows: Mapping[str, Flow],
         providers: Providers,
         writer: JournalWriter,
-        store: JournalStore,
         clock: Clock,
         *,
         permit: Permit,
@@ -55,7 +54,6 @@ class Switchboard:
         self._flows = flows
         self._providers = providers
         self._writer = writer
-        self._store = store
         self._clock = clock
         self._permit = permit
         self._route = route
@@ -90,7 +88,6 @@ class Switchboard:
         actor = CallActor(
             CallCore(flow, call),
             journal,
-            self._store,
             llms=dict(self._providers.llms),
             tools=self._providers.tools,
             clock=self._clock,

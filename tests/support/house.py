@@ -109,7 +109,6 @@ class House:
             {flow.name: flow},
             Providers(self.stt, self.tts, {"rules": RulesLlm(), **(llms or {})}, self.tools),
             self.writer,
-            self.store,
             LoopClock(),
             permit=lambda request: "",
             route=lambda request: flow.name,
