@@ -22,18 +22,21 @@ class _Channel:
         self.chunks: list[Pcm] = []
         self.start = 0
         self.end = 0
+        self.silent = True  # it ends in silence that was filled in
 
     def put(self, pcm: Pcm, at: int, rate_hz: int) -> None:
-        if at - self.end > MAX_GAP_MS * rate_hz // 1000:
+        if self.silent or at - self.end > MAX_GAP_MS * rate_hz // 1000:
             self.pad(at)
         if self.end - at <= MAX_LEAD_MS * rate_hz // 1000:
             self.chunks.append(pcm)
             self.end += len(pcm)
+            self.silent = False
 
     def pad(self, to: int) -> None:
         if to > self.end:
             self.chunks.append(np.zeros(to - self.end, dtype=np.int16))
             self.end = to
+            self.silent = True
 
     def take(self, to: int) -> Pcm:
         self.pad(to)

@@ -53,7 +53,7 @@ class Start(Struct, frozen=True, tag_field="type", tag="start"):
 
 
 class Digit(Struct, frozen=True, tag_field="type", tag="digit"):
-    digit: Annotated[str, Meta(pattern="^[0-9*#]$")]
+    digit: Annotated[str, Meta(pattern=r"^[0-9*#]\Z")]
 
 
 class Mark(Struct, frozen=True, tag_field="type", tag="mark"):

@@ -249,7 +249,9 @@ class _Connection:
 
     @property
     def stalled(self) -> bool:
-        if len(self._outbox) <= STALLED_MESSAGES or self._closing is not None:
+        if self._closing is not None or self._broken:
+            return True
+        if len(self._outbox) <= STALLED_MESSAGES:
             self._stalled_since_s = None
             return False
         now_s = self._loop.time()

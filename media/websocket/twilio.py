@@ -31,12 +31,11 @@ from media.websocket.protocol import (
 
 RATE_HZ: Final = 8000
 MAX_MEDIA_BYTES: Final = RATE_HZ  # of one message: a second
-MAX_SID_CHARS: Final = 64
 MAX_PARAMETERS: Final = 50
 MAX_PARAMETER_CHARS: Final = 500  # Twilio's own limit is 500 for name and value together
 DIGITS: Final = frozenset("0123456789*#")
 
-Sid = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
+Sid = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
 Count = int  # sent as a string of digits, hence the lax decoder
 ParameterText = Annotated[str, Meta(max_length=MAX_PARAMETER_CHARS)]
 

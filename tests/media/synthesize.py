@@ -15,13 +15,13 @@ def main(voice: str, text: str) -> None:
     assert rate_hz == 22050
     chunks: list[bytes] = []
 
-    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
     def collect(samples: "ctypes._Pointer[ctypes.c_short]", count: int, _: object) -> int:
         if samples and count > 0:
             chunks.append(ctypes.string_at(samples, 2 * count))
         return 0
 
-    library.espeak_SetSynthCallback(collect)
+    callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)(collect)
+    library.espeak_SetSynthCallback(callback)
     library.espeak_SetVoiceByName(voice.encode())
     words = text.encode()
     library.espeak_Synth(words, len(words) + 1, 0, 0, 0, UTF8, None, None)
