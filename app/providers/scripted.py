@@ -8,7 +8,7 @@ import asyncio
 import math
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,7 +81,7 @@ class ScriptedTts:
     async def stop(self) -> None:
         pass
 
-    async def speak(self, text: str, voice: Voice, rate_hz: int) -> AsyncIterator[SpeechChunk]:
+    async def speak(self, text: str, voice: Voice, rate_hz: int) -> AsyncGenerator[SpeechChunk, None]:
         trouble = self._troubles.get(self._sentences)
         self._sentences += 1
         if len(text) > MAX_TEXT_CHARS:
@@ -278,7 +278,7 @@ class ScriptedLlm:
     async def stop(self) -> None:
         pass
 
-    async def reply(self, request: Request) -> AsyncIterator[Part]:
+    async def reply(self, request: Request) -> AsyncGenerator[Part, None]:
         asked = Asked(request)
         self.asked.append(asked)
         lines = self._lines(request)

@@ -62,7 +62,7 @@ async def produce(llm: Llm, request: Request, gen: int, post: Post) -> None:
     sentences = Sentences()
     index = 0
     try:
-        async with aclosing(llm.reply(request)) as parts:  # type: ignore[type-var]  # the port promises less
+        async with aclosing(llm.reply(request)) as parts:
             async for part in parts:
                 match part:
                     case Words(text=text):

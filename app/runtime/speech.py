@@ -96,7 +96,7 @@ class Spoken:
 
     async def _sentence(self, gen: int, index: int, text: str) -> None:
         playout = self._playout
-        async with aclosing(self._tts.speak(text, self._voice, playout.rate_hz)) as chunks:  # type: ignore[type-var]
+        async with aclosing(self._tts.speak(text, self._voice, playout.rate_hz)) as chunks:
             async for chunk in chunks:
                 playout.push(gen, index, chunk.pcm, [(mark.chars, mark.samples) for mark in chunk.marks])
         playout.end_sentence(gen, index, len(text))

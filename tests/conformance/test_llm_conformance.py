@@ -119,7 +119,7 @@ async def test_closing_lets_go_of_everything(bench: Bench) -> None:
         pytest.skip("it never waits")
     parts = bench.stuck.reply(request())
     assert await anext(parts) == Words("One ")
-    async with asyncio.timeout(WAIT_S), aclosing(parts):  # type: ignore[type-var]  # the port promises less
+    async with asyncio.timeout(WAIT_S), aclosing(parts):
         pass
     await bench.closed()
     with pytest.raises(StopAsyncIteration):
