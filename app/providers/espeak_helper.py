@@ -8,7 +8,6 @@ import bisect
 import ctypes
 import re
 import sys
-import unicodedata
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -42,11 +41,12 @@ _POSITION_CHARACTER = 1
 _RATE = 1
 _EVENT_END, _EVENT_WORD = 0, 1
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _VOICE = re.compile(r"([A-Za-z0-9-]{1,32})(?:\+([A-Za-z0-9]{1,24}))?")
 
 
 class Speak(Struct, array_like=True):
-    text: str
+    text: str  # made `plain`
     voice: str
     rate_wpm: int
     rate_hz: int
@@ -177,7 +177,7 @@ class Engine:
         self._choose(ask.voice)
         self._library.espeak_SetParameter(_RATE, ask.rate_wpm, 0)
         self._sink, self._error = sink, None
-        text = plain(ask.text).encode(errors="replace") + b"\0"
+        text = ask.text.encode() + b"\0"
         self._library.espeak_Synth(text, len(text), 0, _POSITION_CHARACTER, 0, _UTF8, None, None)
         if self._error is not None:
             raise self._error
@@ -213,8 +213,8 @@ class Engine:
 
 
 def plain(text: str) -> str:
-    """Control characters are commands to espeak: a space each, so that positions stay."""
-    return "".join(" " if unicodedata.category(char) in ("Cc", "Cs") else char for char in text)
+    """Control characters are commands to espeak, and half a surrogate pair is nothing: a space each, in its place."""
+    return _CONTROL.sub(" ", text)
 
 
 class Helper:

@@ -1,0 +1,170 @@
+"""The fakes keep the latencies, faults and records that a script declares."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.core.prompt import Hearing, Request
+from app.ports import Fault, Heard, Pcm, ProviderError, Words
+from app.providers.scripted import STALL, Line, Pause, ScriptedLlm, ScriptedStt, ScriptedTts
+from flows.model import Flow, Step, Texts, Voice
+from tests.support.virtual import run
+
+FLOW = Flow("f", 1, "s", {"s": Step("s")}, Texts(*["?"] * 7))
+ASKED = Request(FLOW, "m", "", (), (), (), (), words="hello")
+VOICE = Voice()
+FRAME = np.ones(160, dtype=np.int16)
+
+
+def now_ms() -> int:
+    return round(asyncio.get_running_loop().time() * 1000)
+
+
+async def words(llm: ScriptedLlm, request: Request = ASKED) -> list[Any]:
+    return [part async for part in llm.reply(request)]
+
+
+async def drain(source: AsyncIterator[Any], given: list[Any]) -> None:
+    async for item in source:
+        given.append(item)
+
+
+def test_a_model_gives_its_parts_at_the_declared_times() -> None:
+    async def story() -> None:
+        llm = ScriptedLlm([[Words("a"), Words("b"), Pause(500), Words("c")]], first_ms=200, part_ms=30)
+        begin = now_ms()
+        times = [now_ms() - begin async for _ in llm.reply(ASKED)]
+        assert times == [200, 230, 760]
+        assert llm.asked[0].ended
+        assert llm.asked[0].parts == 3
+
+    run(story())
+
+
+def test_a_model_fails_where_the_script_says() -> None:
+    async def story() -> None:
+        llm = ScriptedLlm([[Words("a"), Fault.cut]])
+        given: list[Any] = []
+        with pytest.raises(ProviderError) as caught:
+            await drain(llm.reply(ASKED), given)
+        assert caught.value.fault == Fault.cut
+        assert given == [Words("a")]
+        assert llm.asked[0].fault == Fault.cut
+        with pytest.raises(ProviderError):
+            await words(llm)  # the script has one answer
+
+    run(story())
+
+
+def test_a_stalled_model_is_remembered_as_cancelled() -> None:
+    async def story() -> None:
+        llm = ScriptedLlm([[Words("a"), STALL, Words("b")]])
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(words(llm), 3600)
+        assert llm.asked[0].cancelled
+        assert not llm.asked[0].ended
+
+    run(story())
+
+
+def test_a_model_may_be_a_function_of_its_request() -> None:
+    def answer(request: Request) -> Sequence[Line]:
+        return [Words(request.words.upper())]
+
+    async def story() -> None:
+        assert await words(ScriptedLlm(answer)) == [Words("HELLO")]
+
+    run(story())
+
+
+def test_a_closed_model_stream_is_remembered_as_cancelled() -> None:
+    async def story() -> None:
+        llm = ScriptedLlm([[Words("a"), Words("b")]])
+        async with aclosing(llm.reply(ASKED)) as parts:
+            await anext(parts)
+        assert llm.asked[0].cancelled
+
+    run(story())
+
+
+def test_a_voice_speaks_at_the_declared_speed() -> None:
+    async def story() -> None:
+        tts = ScriptedTts(first_ms=150, speed=2)
+        begin = now_ms()
+        first = 0
+        samples = 0
+        async for chunk in tts.speak("one two three", VOICE, 8000):
+            first = first or now_ms() - begin
+            samples += chunk.pcm.size
+        assert first == 150
+        assert samples / 8000 == pytest.approx(3 / 2.6, rel=0.01)
+        assert now_ms() - begin == pytest.approx(150 + (samples / 8 - 100) / 2, abs=20)
+
+    run(story())
+
+
+@pytest.mark.parametrize("good_chunks", [0, 2, 1000])
+def test_a_voice_fails_in_the_sentence_that_the_script_says(good_chunks: int) -> None:
+    async def story() -> None:
+        tts = ScriptedTts(troubles={1: Fault.crashed}, good_chunks=good_chunks)
+        whole = [chunk async for chunk in tts.speak("one two", VOICE, 8000)]
+        given: list[Any] = []
+        with pytest.raises(ProviderError) as caught:
+            await drain(tts.speak("one two", VOICE, 8000), given)
+        assert caught.value.fault == Fault.crashed
+        assert len(given) == min(good_chunks, len(whole))
+        assert len([chunk async for chunk in tts.speak("one two", VOICE, 8000)]) == len(whole)
+
+    run(story())
+
+
+def test_a_stalled_voice_is_remembered_as_cancelled() -> None:
+    async def story() -> None:
+        tts = ScriptedTts(troubles={0: STALL}, good_chunks=1)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(drain(tts.speak("one two", VOICE, 8000), []), 60)
+        assert list(tts.cancelled) == ["one two"]
+
+    run(story())
+
+
+def test_a_recogniser_hears_the_script_after_its_latency() -> None:
+    async def story() -> None:
+        stt = ScriptedStt(["yes", Pause(500), Heard("no", 0.5), Fault.timeout], final_ms=40)
+        stream = stt.open(8000, "en")
+        begin = now_ms()
+        for number, expected, at in ((1, Heard("yes"), 40), (3, Heard("no", 0.5), 580)):
+            stream.begin(number)
+            stream.feed(number, FRAME)
+            assert await stream.finish(number) == expected
+            assert now_ms() - begin == at
+        stream.begin(4)
+        stream.drop(4)
+        stream.begin(5)
+        with pytest.raises(ProviderError) as caught:
+            await stream.finish(5)
+        assert caught.value.fault == Fault.timeout
+        stream.begin(6)
+        assert await stream.finish(6) == Heard("")
+        assert list(stream.dropped) == [4]
+
+    run(story())
+
+
+def test_a_recogniser_may_be_a_function_of_audio_and_expectation() -> None:
+    def hear(pcm: Pcm, hearing: Hearing | None) -> str:
+        return f"{pcm.size} {hearing.phrases[0] if hearing else ''}"
+
+    async def story() -> None:
+        stream = ScriptedStt(hear).open(8000, "en")
+        stream.expect(Hearing("en", phrases=("help",)))
+        stream.begin(1)
+        stream.feed(1, FRAME)
+        stream.feed(1, FRAME)
+        assert (await stream.finish(1)).text == "320 help"
+
+    run(story())
