@@ -37,6 +37,10 @@ class Wire(Sink, Protocol):
         """The peer does not take what was sent: nothing more is sent until it does, so it is not taken for heard."""
         ...
 
+    def caption(self, text: str) -> None:
+        """Words that are about to be spoken, for a peer that asked to read along."""
+        ...
+
     def end(self, cause: str, outcome: str) -> None:
         """The call is over: tell the peer, where the transport can, and close normally."""
         ...
@@ -105,6 +109,9 @@ class Leg:
         self._over = False
 
     # The call's orders
+
+    def caption(self, text: str) -> None:
+        self._wire.caption(text)
 
     def end(self, cause: str, outcome: str) -> None:
         """The call is over. No goodbye of the peer is reported any more."""

@@ -50,6 +50,7 @@ class Start(Struct, frozen=True, tag_field="type", tag="start"):
     called: Number = ""
     buffer_ms: Annotated[int, Meta(ge=0, le=MAX_BUFFER_MS)] = 0
     marks: bool = False
+    captions: bool = False  # the agent's words as text, when they are about to be spoken
 
 
 class Digit(Struct, frozen=True, tag_field="type", tag="digit"):
@@ -79,6 +80,10 @@ class Started(Struct, frozen=True, tag_field="type", tag="started"):
     resume: str
 
 
+class Caption(Struct, frozen=True, tag_field="type", tag="caption"):
+    text: str
+
+
 class Ended(Struct, frozen=True, tag_field="type", tag="ended"):
     cause: str
     outcome: str
@@ -96,6 +101,7 @@ class PlainProtocol:
 
     def __init__(self) -> None:
         self._rate_hz = 0  # of the start message, once it came
+        self._captions = False
         self._stopped = False
         self._audio = Allowance(AUDIO_PER_S, AUDIO_BURST)
         self._control = Allowance(CONTROL_PER_S, CONTROL_BURST)
@@ -144,6 +150,7 @@ class PlainProtocol:
             raise ProtocolError(CloseCode.bad_message, "start came twice")
         assert message.rate in RATES_HZ
         self._rate_hz = message.rate
+        self._captions = message.captions
         return Begun(
             rate_hz=message.rate,
             marks=message.marks,
@@ -165,6 +172,9 @@ class PlainProtocol:
 
     def clear(self) -> str:
         return '{"type":"clear"}'
+
+    def caption(self, text: str) -> str | None:
+        return _encoder.encode(Caption(text)).decode() if self._captions else None
 
     def ended(self, cause: str, outcome: str) -> str:
         return _encoder.encode(Ended(cause, outcome)).decode()

@@ -271,6 +271,9 @@ class _Connection:
     def clear(self) -> None:
         self._put(self._protocol.clear())
 
+    def caption(self, text: str) -> None:
+        self._put(self._protocol.caption(text))
+
     def end(self, cause: str, outcome: str) -> None:
         self._put(self._protocol.ended(cause, outcome))
         self.close(CloseCode.normal, cause)

@@ -245,6 +245,9 @@ class TwilioProtocol:
     def clear(self) -> str:
         return self._clear
 
+    def caption(self, text: str) -> None:
+        return None
+
     def ended(self, cause: str, outcome: str) -> None:
         return None
 

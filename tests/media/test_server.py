@@ -43,6 +43,9 @@ class Call:
                 self.changed.clear()
                 await self.changed.wait()
 
+    def last(self) -> object:
+        return self.log[-1][0]
+
     async def has(self, what: str) -> None:
         await self.until(lambda log: any(entry[0] == what for entry in log))
 
@@ -198,7 +201,7 @@ async def test_a_call_from_greeting_to_goodbye(place: Place) -> None:
         assert call.log[-1] == ("stopped", 1, 0, 5, "done")
         await peer.send('{"type":"stop"}')
         assert (await closed(peer))[0] == 1000
-    assert call.log[-1][0] == "hung up"
+    assert call.last() == "hung up"
     await place.no_legs()
 
 
@@ -257,7 +260,7 @@ async def test_a_broken_connection_is_lost_and_not_hung_up(place: Place) -> None
     stops = [entry for entry in call.log if entry[0] == "stopped"]
     assert len(stops) == 1
     assert stops[0][-1] == "lost"
-    assert call.log[-1][0] == "lost"
+    assert call.last() == "lost"
     await place.no_legs()
 
 
@@ -400,7 +403,7 @@ async def test_a_twilio_stream(place: Place) -> None:
         await call.has("digit")
         await peer.send(json.dumps({"event": "stop", "streamSid": "MZ1", "stop": {}}))
         assert (await closed(peer))[0] == 1000
-    assert call.log[-1][0] == "hung up"
+    assert call.last() == "hung up"
 
 
 class Wire:
