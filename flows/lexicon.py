@@ -134,6 +134,11 @@ HESITATIONS = frozenset(("but", "wait", "hold", "actually", "sorry", "instead", 
 QUESTIONS = frozenset(("what", "when", "where", "who", "how", "why", "which"))
 """Words that take a yes back."""
 
+CLOSED_DENIALS = tuple(
+    phrase for phrase in NO if phrase.split()[-1] in ("right", "correct", "quite", "really", "all", "one")
+)
+"""They deny what was said before, not what comes after: "that's not right, friday"."""
+
 NEGATION_REACH_WORDS = 3  # from the negation to the value that it denies
 
 _ODD = re.compile(r"[^a-z0-9' ]+")

@@ -196,6 +196,7 @@ def _one_value(mine: list[_Found], kept: list[_Found], tokens: list[str], slot: 
 def _is_denied(one: _Found, kept: list[_Found], tokens: list[str]) -> bool:
     start = max((other.end for other in kept if other.end <= one.start), default=0)
     before = tokens[max(start, one.start - lexicon.NEGATION_REACH_WORDS) : one.start]
+    before = _without(before, _closed_denials())
     if before[-2:] == ["why", "not"]:
         return False
     return any(word in lexicon.NEGATORS for word in before) or _has_phrase(before, lexicon.NEGATING_PHRASES)
@@ -324,6 +325,11 @@ def _fillers() -> Mapping[tuple[str, ...], str]:
 @lru_cache(1)
 def _greetings() -> Mapping[tuple[str, ...], str]:
     return _table(lexicon.GREETINGS, "")
+
+
+@lru_cache(1)
+def _closed_denials() -> Mapping[tuple[str, ...], str]:
+    return _table(lexicon.CLOSED_DENIALS, "")
 
 
 @lru_cache(1)
