@@ -11,8 +11,8 @@ import uvicorn
 
 from app.demo.clinic import clinic_app, seed
 
-VARIABLE = "CLINIC_URL"
-"""What the clinic flow calls it, as `{env.CLINIC_URL}`."""
+VARIABLE = "FLOW_CLINIC_URL"
+"""What the clinic flow calls it, as `{env.FLOW_CLINIC_URL}`."""
 
 
 @asynccontextmanager

@@ -159,7 +159,7 @@ class ScriptedSttStream:
         self._hear = script if callable(script) else None
         self._lines = iter(()) if callable(script) else iter(script)
         self._final_ms = final_ms
-        self._max_samples = MAX_UTTERANCE_S * rate_hz
+        self._rate_hz = rate_hz
         self._open: dict[int, _Utterance] = {}
         self._pending: set[asyncio.Future[None]] = set()
         self._closed = False
@@ -175,7 +175,7 @@ class ScriptedSttStream:
 
     def feed(self, utterance: int, pcm: Pcm) -> None:
         heard = self._open.get(utterance)
-        if heard is not None and heard.samples <= self._max_samples:
+        if heard is not None and heard.samples <= MAX_UTTERANCE_S * self._rate_hz:
             heard.frames.append(pcm.copy())
             heard.samples += pcm.size
 
@@ -183,7 +183,7 @@ class ScriptedSttStream:
         heard = self._open.pop(utterance, None)
         if heard is None:
             raise ProviderError(Fault.cut if self._closed else Fault.rejected, "no such utterance")
-        if heard.samples > self._max_samples:
+        if heard.samples > MAX_UTTERANCE_S * self._rate_hz:
             raise ProviderError(Fault.too_large, f"more than {MAX_UTTERANCE_S} s")
         await self._wait(self._final_ms)
         said = self._next(heard)

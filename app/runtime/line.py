@@ -60,7 +60,7 @@ class Line:
         self._leg = leg
         stream = self._stt.open(leg.ear_rate_hz, flow.language)
         self._listening = Listening(stream, actor.spawn, actor.post)
-        actor.attach(Spoken(leg.playout, self._tts, flow.voice, actor.spawn, actor.post), self._listening)
+        actor.attach(Spoken(leg.playout, self._tts, flow.voice, actor.spawn, actor.post, leg.caption), self._listening)
         actor.on_end(self._end)
         leg.recorder = self._record(actor.call, leg.rate_hz, self._clock.monotonic_ms())
         actor.post(self._started or LegAttached(self._leg_id))

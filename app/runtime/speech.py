@@ -32,12 +32,15 @@ class Output(Protocol):
 class Spoken:
     """Synthesis into one leg's playout: one job a reply, sentence after sentence."""
 
-    def __init__(self, playout: Playout, tts: Tts, voice: Voice, spawn: Spawn, post: Post) -> None:
+    def __init__(
+        self, playout: Playout, tts: Tts, voice: Voice, spawn: Spawn, post: Post, caption: Callable[[str], None]
+    ) -> None:
         self._playout = playout
         self._tts = tts
         self._voice = voice
         self._spawn = spawn
         self._post = post
+        self._caption = caption
         self._gen = 0
         self._waiting: deque[tuple[int, str]] = deque()
         self._ended = False
@@ -85,6 +88,7 @@ class Spoken:
                 self._more.clear()
                 await self._more.wait()
             index, text = self._waiting.popleft()
+            self._caption(text)
             try:
                 await self._sentence(gen, index, text)
             except ProviderError as error:

@@ -53,6 +53,9 @@ class FakeWire:
     def clear(self) -> None:
         self.clears.append(self.now_ms())
 
+    def caption(self, text: str) -> None:
+        pass
+
     def end(self, cause: str, outcome: str) -> None:
         self.ended = (cause, outcome)
 
