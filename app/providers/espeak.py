@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 
 import msgspec
 import numpy as np
@@ -120,7 +121,8 @@ class _Helper:
         """Cancel it unless it has ended."""
         job = self.jobs.pop(number, None)
         if job is not None and self.process.up:
-            self.process.send(CANCEL, number)
+            with suppress(ProviderError):  # a death that is reported to whom it concerns
+                self.process.send(CANCEL, number)
 
     def fail_all(self, fault: Fault, detail: str) -> None:
         jobs, self.jobs = self.jobs, {}

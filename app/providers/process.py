@@ -101,13 +101,14 @@ class Process:
                 child.wait()
 
     def send(self, kind: int, number: int, body: bytes = b"") -> None:
-        """Never blocks. Raises `ProviderError` when it is down or does not keep up."""
+        """Never blocks. Raises `ProviderError` when it is down, or ended because it does not read what it is sent."""
         if self._socket is None:
             raise ProviderError(Fault.crashed, "a helper process is down")
         data = pack(kind, number, body)
         if self._backlog:
             if len(self._backlog) + len(data) > MAX_BACKLOG_BYTES:
-                raise ProviderError(Fault.busy, "a helper process does not keep up")
+                self._died()
+                raise ProviderError(Fault.crashed, "a helper process hung")
             self._backlog += data
             return
         try:

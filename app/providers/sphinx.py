@@ -8,6 +8,7 @@ import importlib.util
 import math
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import lru_cache
 
 import msgspec
@@ -17,6 +18,7 @@ from app.ports import Fault, Heard, Pcm, ProviderError
 from app.providers.frames import Frame
 from app.providers.process import Process
 from app.providers.sphinx_worker import AUDIO, BEGIN, DROP, FINISH, HEARD, NARROW_HZ, Begin, Result, dictionary
+from flows import grammar
 from flows.model import SlotType
 
 DEFAULT_WORKERS = 2
@@ -58,8 +60,6 @@ def unknown_words(phrases: Iterable[str]) -> tuple[str, ...]:
 @lru_cache(maxsize=256)
 def jsgf(hearing: Hearing) -> str:
     """The grammar of what may be said now."""
-    from flows import grammar
-
     return grammar.jsgf(hearing.slots, yesno=hearing.yesno, phrases=hearing.phrases)
 
 
@@ -243,10 +243,8 @@ class _Worker:
 
     def forget(self, number: int) -> None:
         if self.open.pop(number, None) is not None and self.process.up:
-            try:
+            with suppress(ProviderError):  # a death that is reported to whom it concerns
                 self.process.send(DROP, number)
-            except ProviderError:
-                self.process.kill()  # it does not read what it is sent
 
     def fail_all(self, fault: Fault, detail: str) -> None:
         broken, self.open = self.open, {}

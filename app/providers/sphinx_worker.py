@@ -27,6 +27,9 @@ HEARD, FAILED = 1, 2
 MODEL_HZ = 16_000
 MAX_IDLE_DECODERS = 24
 """Kept for the next utterance: 4 MB each."""
+UNSPOKEN = "ZH OY ZH OY ZH OY ZH OY ZH OY ZH"
+"""The sound of a word that the dictionary lacks: nobody says it, so what needs the word is never heard, while the
+library would refuse the whole grammar (and takes `<VOID>` for the end of a list of alternatives)."""
 NOISE_PEAK_WIDE, NOISE_PEAK_NARROW = 60, 80
 """Sigma of the white noise put under the audio, of 32,768: digital silence wrecks the features."""
 NARROW_HZ = 8000
@@ -129,33 +132,19 @@ class Decoders:
 
     def _build(self, grammar: str) -> Any:
         decoder = self._new()
-        known = set()
         for word in words_of(grammar):
-            variant, number = word, 2
+            decoder.add_word(word, self._dictionary.get(word, UNSPOKEN), False)
+            variant, number = f"{word}(2)", 2
             while variant in self._dictionary:
-                known.add(word)
                 decoder.add_word(variant, self._dictionary[variant], False)
-                variant, number = f"{word}({number})", number + 1
+                number += 1
+                variant = f"{word}({number})"
         try:
-            decoder.add_jsgf_string("grammar", _without_unknown(grammar, known))
+            decoder.add_jsgf_string("grammar", grammar)
             decoder.activate_search("grammar")
         except (ValueError, RuntimeError, KeyError):
             raise Rejected("a grammar that cannot be used") from None
         return decoder
-
-
-def _without_unknown(grammar: str, known: set[str]) -> str:
-    """The grammar in which nobody can say what holds a word without a pronunciation (JSGF 1.0, 2.5: `<VOID>`)."""
-    head = _HEADER.match(grammar)
-    if head is None:
-        raise Rejected("a grammar without a header")
-    body = grammar[head.end() :]
-
-    def replace(match: re.Match[str]) -> str:
-        atom = match[0]
-        return atom if atom.startswith("<") or atom == "public" or atom in known else "<VOID>"
-
-    return head[0] + re.sub(rf"<[^>]*>|{_WORD.pattern}", replace, body)
 
 
 class Utterance:
