@@ -77,20 +77,21 @@ def _rules(slots: Sequence[Slot], *, yesno: bool, phrases: Sequence[str]) -> dic
         if text:
             own[f"slot_{slot.name}"] = text
             room -= text.count("|") + 1 if slot.type is SlotType.choice else 0
-    turn = []
+    turn = [f"<slot_{slot.name}>" for slot in slots[:1] if slot.type is SlotType.yesno and not yesno]
+    listed = [name for name in own if f"<{name}>" not in turn]
     rules: dict[str, str] = {}
-    if own:
+    if listed:
         turn += ["[<lead>] <values> [<tail>]", "<correction> <values>"]
         rules |= {
-            "values": _values([*own]),
+            "values": _values(listed),
             "lead": _either(LEADS),
             "tail": _either(TAILS),
             "correction": _either(CORRECTIONS),
         }
     if yesno:
-        turn += ["<yes>", "<no>", *(["<no> [<correction>] <values>"] if own else [])]
+        turn += ["<yes>", "<no>", *(["<no> [<correction>] <values>"] if listed else [])]
         rules |= {"yes": _either(YES), "no": _either(NO)}
-    else:
+    elif not (slots and slots[0].type is SlotType.yesno):
         turn.append("<go_on>")
         rules["go_on"] = _either(GO_ON)
     said = [phrase for phrase in map(lexicon.plain, phrases) if _SPEAKABLE.fullmatch(phrase)]

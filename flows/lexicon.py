@@ -132,7 +132,7 @@ NEGATING_PHRASES = (
 )
 HESITATIONS = frozenset(("but", "wait", "hold", "actually", "sorry", "instead", "rather", "no", "wrong", "nope"))
 QUESTIONS = frozenset(("what", "when", "where", "who", "how", "why", "which"))
-"""Words that take a yes back."""
+"""Words that take back a yes that stands before them."""
 
 CLOSED_DENIALS = tuple(
     phrase for phrase in NO if phrase.split()[-1] in ("right", "correct", "quite", "really", "all", "one")

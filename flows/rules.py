@@ -35,6 +35,8 @@ _EMPTY_WORDS = frozenset((
 ))  # fmt: skip
 """Words of a phrase that do not tell it from others."""
 
+_TAKE_BACK = lexicon.HESITATIONS | lexicon.NEGATORS | lexicon.QUESTIONS
+
 
 class Understood(Struct, frozen=True):
     """Slots come before the intent: "no, make it friday" is a new value first."""
@@ -69,7 +71,7 @@ def understand(
     _read_fuzzy(read, rest, [slot for slot in slots if slot.name not in stood])
     answer = _answer(rest)
     by_name = {slot.name: slot for slot in slots}
-    if not yesno and answer and asked in by_name and by_name[asked].type is SlotType.yesno:
+    if not yesno and not read and answer and asked in by_name and by_name[asked].type is SlotType.yesno:
         read[asked] = answer == "yes"
     intent = _digression(tokens, digressions) or _repeat(tokens) or (answer if yesno else "")
     return Understood(read, intent)
@@ -288,21 +290,20 @@ def _answer(rest: list[str]) -> str:
     """ "yes", "no" or nothing, from the words that are no values. Doubt and contradiction are nothing."""
     kinds: set[str] = set()
     at = 0
-    while at < len(rest):
-        phrase = _longest(rest, at, _answers())
-        if not phrase:
-            break
+    after_yes: list[str] = []
+    while phrase := _longest(rest, at, _answers()):
         kind = _answers()[phrase]
         if kind:
             kinds.add(kind)
+        elif kinds:
+            after_yes += phrase
         at += len(phrase)
     left = rest[at:]
     if "unsure" in kinds or {"yes", "no"} <= kinds:
         return ""
     if "no" in kinds:
         return "no"
-    taken_back = [word for word in rest if word in lexicon.HESITATIONS or word in lexicon.NEGATORS]
-    if ("problem" not in rest and taken_back) or any(word in lexicon.QUESTIONS for word in left):
+    if any(word in _TAKE_BACK for word in (*after_yes, *left)):
         return ""
     if "yes" in kinds:
         return "yes" if len(left) <= MAX_YES_EXTRA_WORDS else ""

@@ -187,6 +187,8 @@ def test_free_words_are_never_filled() -> None:
         ("right", "yes"),
         ("sure go ahead", "yes"),
         ("no problem", "yes"),
+        ("sorry yes", "yes"),
+        ("actually yes that's right", "yes"),
         ("it is", "yes"),
         ("yes the appointment please", "yes"),
         ("no", "no"),
@@ -205,6 +207,7 @@ def test_free_words_are_never_filled() -> None:
         ("yes no", ""),
         ("yes but not really", ""),
         ("yes wait", ""),
+        ("yes sorry wait a moment", ""),
         ("right now i can't", ""),
         ("good question", ""),
         ("yes but when would that be", ""),
@@ -239,6 +242,7 @@ def test_a_yesno_slot_is_answered_only_when_it_is_asked() -> None:
     assert hear("yes", AGREED, asked="agreed") == Understood({"agreed": True})
     assert hear("no", AGREED, DAY, asked="agreed") == Understood({"agreed": False})
     assert hear("yes", AGREED, DAY, asked="day") == Understood()
+    assert hear("no make it friday", AGREED, DAY, asked="agreed") == Understood({"day": "friday"})
     assert hear("yes", AGREED, asked="agreed", yesno=True) == Understood({}, "yes")  # the answer to its read-back
 
 
