@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,7 +76,7 @@ def serve(
         served = house.load_flows(settings)
         environment = with_dotenv(os.environ)
         for flow in served.values():
-            for name in []:  # checker.unset_variables(flow, settings.tool_environment(environment)):
+            for name in house.unset_variables(flow, settings.tool_environment(environment)):
                 err.print(f"[yellow]warning:[/] flow {flow.name}: {name} is not set; tools that use it will fail")
 
         def ready(url: str) -> None:
@@ -95,7 +96,9 @@ def demo(
     from app.demo.run import demo as run_demo
 
     with clear_errors():
-        folder = data_dir or settings_from(config).data_dir / "demo"
+        parent = data_dir or settings_from(config).data_dir
+        parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder = Path(tempfile.mkdtemp(prefix="demo-", dir=parent))  # a clinic without appointments
         settings = settings_from(config, flows=["clinic"], port=0, data_dir=folder)
         failures = uvloop.run(run_demo(settings, with_dotenv(os.environ), out))
     raise typer.Exit(1 if failures else 0)

@@ -33,7 +33,7 @@ from app.runtime.registry import Registry
 from app.runtime.switchboard import Providers, Switchboard
 from app.settings import Settings, SettingsError, check_exposure
 from app.store.sqlite import SqliteStore
-from flows import load
+from flows import load, template
 from flows.model import Flow, Model
 from media.clock import Ticker
 from media.gateway import LegRequest, Refused
@@ -71,6 +71,16 @@ def load_flows(settings: Settings) -> dict[str, Flow]:
     default = Model("default", provider, name)
     found = (load.load(load.find(flow), default_model=default) for flow in settings.flows or (DEFAULT_FLOW,))
     return {flow.name: flow for flow in found}
+
+
+def unset_variables(flow: Flow, environment: Mapping[str, str]) -> list[str]:
+    """Variables that the flow's tools need and that are not given."""
+    texts = [*flow.allow_hosts]
+    for tool in flow.tools.values():
+        if tool.http is not None:
+            texts += [tool.http.url, *(value for _, value in tool.http.headers)]
+    named = {name.removeprefix("env.") for text in texts for name in template.fields(text) if name.startswith("env.")}
+    return sorted(named - environment.keys())
 
 
 def open_store(settings: Settings) -> SqliteStore:

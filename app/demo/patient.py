@@ -18,7 +18,7 @@ from flows.model import Voice
 QUIET_S: Final = 0.5  # of the agent's silence before a person answers
 PATIENCE_S: Final = 20.0
 INTERRUPT_AFTER_S: Final = 2.2  # into the introduction
-LONG_CHARS: Final = 90  # a sentence that one does not wait for
+LONG_CHARS: Final = 150  # words that one does not wait for
 MAX_TURNS: Final = 60
 LOUDNESS_PEAK: Final = 12_000
 
@@ -71,7 +71,7 @@ class Patient:
         waited = asyncio.get_running_loop().time()
         while not phone.over.is_set():
             fresh = [caption.text for caption in phone.heard.captions[self._read :]]
-            if fresh and not self.interrupted and any(len(text) > LONG_CHARS for text in fresh) and "day" in fresh[-1]:
+            if not self.interrupted and any(len(text) > LONG_CHARS for text in fresh):
                 await self._interrupt()
                 continue
             if fresh and phone.quiet_for() >= QUIET_S and phone.heard.audible_s > phone.heard.captions[-1].at_s:

@@ -27,11 +27,9 @@ MAX_BARGE_IN_MS = 500
 
 
 async def demo(settings: Settings, environment: Mapping[str, str], console: Console) -> list[str]:
-    """Run it and tell it; returns what was not as promised."""
+    """Run it in the settings' data folder, which is new, and tell it; returns what was not as promised."""
     folder = settings.data_dir
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = folder / "clinic.sqlite"
-    database.unlink(missing_ok=True)
     caller = EspeakTts()
     async with clinic_backend(database, latency_ms=150) as variables:
         flows = house.load_flows(settings)
