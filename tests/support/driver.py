@@ -1,6 +1,7 @@
-"""Drives a core by hand: plays the ideal playout, recogniser and tool runner, so that a test states only what matters."""
+"""Drives a core by hand: plays the ideal playout, recogniser and tool runner: a test states only what matters."""
 
-from app.core.core import CallCore
+from collections.abc import Sequence
+
 from app.core.effects import (
     AllowTool,
     AnyEffect,
@@ -34,17 +35,24 @@ from app.core.events import (
     ToolsRequested,
     Transcript,
 )
-from app.core.state import Phase
+from app.core.state import CallState, Phase
 from flows import rules
 from flows.model import Flow, Value
+from tests.support.inspector import Inspector
 
 
 class Driver:
-    """`say`, `key` and `hear_all` are the caller; rules engines answer at once; tools answer from `results`."""
+    """`say`, `key` and `hear_all` are the caller; rules engines answer at once; tools answer from `results`.
 
-    def __init__(self, flow: Flow, *, rules_engine: bool = True, writes: bool = True) -> None:
+    Everything goes through an `Inspector`, so each test also checks what must always hold.
+    """
+
+    def __init__(
+        self, flow: Flow, *, rules_engine: bool = True, writes: bool = True, secrets: Sequence[str] = ()
+    ) -> None:
         self.flow = flow
-        self.core = CallCore(flow, "c1")
+        self.inspector = Inspector(flow, secrets=tuple(secrets))
+        self.core = self.inspector.core
         self.now_ms = 0
         self.log: list[tuple[int, AnyEvent, list[AnyEffect]]] = []
         self.effects: list[AnyEffect] = []
@@ -58,13 +66,13 @@ class Driver:
         self._utterance = 0
 
     @property
-    def state(self):  # type: ignore[no-untyped-def]
+    def state(self) -> CallState:
         return self.core.state
 
     def post(self, event: AnyEvent, after_ms: int = 0) -> list[AnyEffect]:
         """Handle one fact and whatever the ideal world answers to its orders."""
         self.now_ms += after_ms
-        effects = self.core.handle(event, self.now_ms)
+        effects = self.inspector.handle(event, self.now_ms)
         self.log.append((self.now_ms, event, effects))
         self.effects += effects
         for effect in effects:
@@ -181,4 +189,4 @@ class Driver:
 
 
 def alive(driver: Driver) -> bool:
-    return driver.state.phase is Phase.live  # type: ignore[no-any-return]
+    return driver.state.phase is Phase.live

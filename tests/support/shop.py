@@ -34,7 +34,7 @@ def http(name: str) -> HttpCall:
 def shop(*, use: str = "rules") -> Flow:
     slots = [
         Slot("pin", SlotType.digits, ask="Key in your four digit code.", min_digits=4, max_digits=4, sensitive=True),
-        Slot("item", SlotType.choice, ask="Tea or coffee?", choices=(_choice("tea", 1), _choice("coffee", 2))),
+        Slot("item", SlotType.choice, ask="Tea or coffee?", choices=(picks("tea", 1), picks("coffee", 2))),
         Slot("day", SlotType.weekday, ask="Which day?"),
         Slot("customer", SlotType.string, source="find_customer.customer"),
     ]
@@ -119,5 +119,5 @@ def shop(*, use: str = "rules") -> Flow:
     )
 
 
-def _choice(word: str, key: int) -> Choice:
+def picks(word: str, key: int) -> Choice:
     return Choice(word, (word,), str(key))
