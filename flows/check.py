@@ -227,7 +227,12 @@ class _Checker:
         if step.end:
             for key in (key for key in ("next", "collect", "tools") if getattr(step, key)):
                 yield self._error((*at, key), "a step with an end has nothing after its words")
-        if step.tools and not step.done and not step.collect and any(not way.when for way in step.next):
+        if (
+            step.tools
+            and not step.done
+            and not step.collect
+            and any(not way.when and way.to != STAY for way in step.next)
+        ):
             yield self._warning((*at, "next"), "moves on at once, before its tools ran", "give the step done:")
 
     # Ways through

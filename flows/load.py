@@ -151,7 +151,7 @@ def _problems(error: ValidationError, places: Source) -> list[Problem]:
         message, hint = _said(one["type"], one["msg"], path, is_key=one["loc"][-1:] == ("[key]",))
         problem = places.problem(path, message, hint)
         found.setdefault((problem.path, problem.message), problem)
-    return list(found.values())
+    return sorted(found.values(), key=lambda problem: (problem.line, problem.column))
 
 
 def _said(kind: str, message: str, path: tuple[str | int, ...], *, is_key: bool) -> tuple[str, str]:

@@ -16,6 +16,7 @@ MAX_SOURCE_CHARS = 128 * 1024
 MAX_DEPTH = 12
 MAX_NODES = 20_000
 
+_QUOTE = "text with : ? , # or braces in it needs quotation marks"
 _TAG = "tag:yaml.org,2002:"
 _INT = re.compile(r"[+-]?[0-9]{1,15}")
 _FLOAT = re.compile(r"[+-]?[0-9]{1,15}\.[0-9]{1,15}")
@@ -70,7 +71,8 @@ def read(text: str, file: str) -> tuple[object, Source]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         message = "not readable as YAML: " + " ".join(filter(None, (error.context, error.problem)))
-        raise FlowError([_at(file, mark, message) if mark else Problem(file, 0, 0, "", message)]) from None
+        problem = _at(file, mark, message, _QUOTE) if mark else Problem(file, 0, 0, "", message, _QUOTE)
+        raise FlowError([problem]) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise FlowError([Problem(file, line, 1, "", "a character that no text file should hold")]) from None
