@@ -1,0 +1,1 @@
+"""The flow language: what an author writes, what runs, and how callers are understood."""
