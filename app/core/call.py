@@ -1,15 +1,17 @@
 """What the core's parts share while one event is handled: the flow, the state, and the orders so far."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from app.core.effects import AnyEffect, StopReply
+from app.core.effects import AnyEffect, StartReply, StopReply
 from app.core.prompt import WITHHELD, Message
 from app.core.state import UNSETTLED, CallState, Due, Line, QuestionKind, StateView, revs_hold
 from flows import semantics, template, values
-from flows.model import Flow, Step
+from flows.model import Flow, Step, Value
 
 RULES = "rules"
 """The provider that needs no model."""
+
+NOTHING: Mapping[str, Value] = {}
 
 
 class Call:
@@ -39,12 +41,17 @@ class Call:
         if reply is not None and reply.producing:
             reply.producing = False
             self.disarm("reply")
-            self.emit(StopReply(reply.gen))
+            begun = [order for order in self.out if isinstance(order, StartReply) and order.gen == reply.gen]
+            if begun:
+                self.out.remove(begun[0])  # not carried out yet: nobody needs to stop it
+            else:
+                self.emit(StopReply(reply.gen))
 
     def want(self) -> Due:
         """The agent's turn is due; what there is to say first may be added to what this returns."""
         if self.state.due is None:
             self.state.due = Due()
+        self.state.due.acts = True
         return self.state.due
 
     def note(self, text: str) -> None:
@@ -75,12 +82,15 @@ class Call:
         busy = {e.tool for e in self.state.tools.values() if e.state in UNSETTLED and revs_hold(self.state, e)}
         return tuple(name for name in semantics.ready(self.flow, self.view) if name not in busy)
 
-    def line(self, text: str) -> Line:
-        """Fill a text of the flow; unknown values are left out, sensitive ones masked in the line's other reading."""
+    def line(self, text: str, own: Mapping[str, Value] = NOTHING) -> Line:
+        """Fill a text of the flow; unknown values are left out, sensitive ones masked in the line's other reading.
+
+        `own` are a tool call's arguments, for its confirmation.
+        """
         if "{" not in text:
             return Line(text)
-        spoken = template.render(text, self._spoken(masked=False))
-        shown = template.render(text, self._spoken(masked=True))
+        spoken = template.render(text, self._spoken(own, masked=False))
+        shown = template.render(text, self._spoken(own, masked=True))
         return Line(spoken, shown if shown != spoken else "")
 
     def collects_sensitive(self) -> bool:
@@ -92,7 +102,7 @@ class Call:
             return False
         return any(self.flow.slots[name].sensitive and not self.view.is_confirmed(name) for name in self.step.collect)
 
-    def _spoken(self, *, masked: bool) -> Callable[[str], str]:
+    def _spoken(self, own: Mapping[str, Value], *, masked: bool) -> Callable[[str], str]:
         def lookup(name: str) -> str:
             slot = self.flow.slots.get(name)
             if slot is not None:
@@ -100,6 +110,8 @@ class Call:
                 if value is None:
                     return ""
                 return WITHHELD if masked and slot.sensitive else values.spoken(slot, value)
+            if name in own:
+                return str(own[name])
             tool, _, field = name.partition(".")
             found = self.view.result(tool) if tool in self.flow.tools else None
             if found is None or found.status is not semantics.Status.done or found.fields.get(field) is None:

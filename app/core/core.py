@@ -51,6 +51,9 @@ REATTACH_MS = 30_000
 MAX_SETTLE = 50
 """Replies and moves that one fact may set off; more is our own error."""
 
+MAX_DUE = 20_000
+"""Deadlines that may be due at once, after a long sleep of the machine; more is our own error."""
+
 MAX_SPEECH_FAILURES = 2
 """Syntheses that may fail in one call; then it ends, since nobody can be told anything."""
 
@@ -76,8 +79,9 @@ class CallCore:
             self.sealed = isinstance(event, WORDY)
             return []
         before = call.collects_sensitive()
+        now_ms = max(self.state.now_ms, now_ms)
         self._fire_due(call, now_ms)
-        self.state.now_ms = max(self.state.now_ms, now_ms)
+        self.state.now_ms = now_ms
         if call.state.phase is not Phase.ended:
             _dispatch(call, event)
             _settle(call)
@@ -99,7 +103,7 @@ class CallCore:
 
     def _fire_due(self, call: Call, now_ms: int) -> None:
         timers = self.state.timers
-        for _ in range(MAX_SETTLE):
+        for _ in range(MAX_DUE):
             name = min(timers, key=lambda timer: (timers[timer], timer), default="")
             if not name or timers[name] > now_ms or self.state.phase is Phase.ended:
                 return
@@ -113,6 +117,8 @@ def _dispatch(call: Call, event: AnyEvent) -> None:
     if call.state.phase is Phase.new:
         if isinstance(event, CallStarted):
             _start(call, event)
+        elif isinstance(event, HangupOrdered | CallFailed):
+            _leg(call, event)
         return
     match event:
         case CallStarted() | Tick():
@@ -135,11 +141,9 @@ def _dispatch(call: Call, event: AnyEvent) -> None:
             gate.not_written(call, n, "once", "it was done before")
         case WriteAheadFailed(n=n):
             gate.not_written(call, n, "journal", "it could not be recorded")
-        case ToolEnded():
-            gate.ended(call, event)
-            if event.n in call.state.tools:
-                slots.derive(call, call.state.tools[event.n])
-                _after_tool(call, event.n)
+        case ToolEnded(n=n):
+            if gate.ended(call, event):
+                slots.derive(call, call.state.tools[n])
         case Usage():
             call.state.counts.input_tokens += event.input_tokens
             call.state.counts.output_tokens += event.output_tokens
@@ -148,13 +152,13 @@ def _dispatch(call: Call, event: AnyEvent) -> None:
         case ToolsRequested():
             gate.requested(call, event)
         case SpeechStarted() | SpeechConfirmed() | SpeechEnded() | Transcript() | ListenFailed():
-            if call.state.phase is Phase.live:
+            if _listens(call):
                 _ear(call, event)
         case TextReceived(text=text):
-            if call.state.phase is Phase.live:
+            if _listens(call):
                 turns.text(call, text)
         case Digit(digit=digit):
-            if call.state.phase is Phase.live and len(digit) == 1 and digit in "0123456789*#":
+            if _listens(call) and len(digit) == 1 and digit in "0123456789*#":
                 turns.digit(call, digit)
         case _:
             assert_never(event)
@@ -199,6 +203,11 @@ def _leg(call: Call, event: LegLost | LegAttached | CallerHungUp | HangupOrdered
             steps.hang_up(call, "internal-error", "internal-error")
         case _:
             assert_never(event)
+
+
+def _listens(call: Call) -> bool:
+    """What a lost leg heard is late: nobody would tell how it ends."""
+    return call.state.phase is Phase.live and call.state.attached
 
 
 def _ear(call: Call, event: SpeechStarted | SpeechConfirmed | SpeechEnded | Transcript | ListenFailed) -> None:
@@ -251,17 +260,6 @@ def _intent(call: Call, intent: str) -> bool:
     return False
 
 
-def _after_tool(call: Call, n: int) -> None:
-    """A tool that did not work, and a step that has no way on from there: the flow gives up."""
-    entry = call.state.tools[n]
-    if entry.state not in (ToolState.failed, ToolState.unknown) or not entry.steers:
-        return
-    visit = call.state.visit
-    steps.advance(call)
-    if call.state.visit == visit and call.state.phase is Phase.live and call.by_rules(call.engine()):
-        steps.give_up(call, f"{entry.tool} {entry.state.value}")
-
-
 def _fire(call: Call, timer: str) -> None:
     match timer.split():
         case ["hold"]:
@@ -285,7 +283,6 @@ def _fire(call: Call, timer: str) -> None:
             steps.hang_up(call, "leg-lost", "leg-lost")
         case ["tool", n]:
             gate.ended(call, ToolEnded(int(n), ToolOutcome.unknown, reason="timeout"))
-            _after_tool(call, int(n))
         case ["filler", n]:
             _fill(call, int(n))
         case ["ending"]:

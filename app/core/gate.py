@@ -25,6 +25,9 @@ RETRY_PAUSE_MS = 2000
 FILLER_MS = 1200
 """A tool that takes longer than this is bridged with a few words."""
 
+SPENT = (ToolState.allowed, ToolState.running, ToolState.done, ToolState.unknown)
+"""A `once` key stays taken while one of these stands."""
+
 STATUS = {
     ToolOutcome.done: ToolState.done,
     ToolOutcome.failed: ToolState.failed,
@@ -35,11 +38,11 @@ STATUS = {
 def requested(call: Call, event: ToolsRequested) -> None:
     """Gate the tool calls of one message in order, each against the state that the one before left."""
     reply = call.state.reply
-    current = event.gen == call.state.gen and reply is not None and reply.gen == event.gen
+    late = _late(call, event.gen)
     acting = False
     for request in event.calls:
-        if not current:
-            _refuse(call, 0, request, Refusal("gen", "the reply that asked for it was replaced"))
+        if late is not None:
+            _refuse(call, 0, request, late)
             continue
         assert reply is not None
         reply.understood = True
@@ -90,10 +93,14 @@ def not_written(call: Call, n: int, rule: str, reason: str) -> None:
     _tell(call, entry, f"refused: {reason}")
 
 
-def ended(call: Call, event: ToolEnded) -> None:
+def ended(call: Call, event: ToolEnded) -> bool:
+    """Take in an outcome, also one that comes after it was called unknown. Returns whether it was news."""
     entry = call.state.tools.get(event.n)
-    if entry is None or entry.state is not ToolState.running:
-        return
+    if entry is None:
+        return False
+    late = entry.state is ToolState.unknown and event.outcome is not ToolOutcome.unknown
+    if entry.state is not ToolState.running and not late:
+        return False
     entry.state = STATUS[event.outcome]
     entry.fields = event.result
     entry.reason = event.reason
@@ -105,6 +112,7 @@ def ended(call: Call, event: ToolEnded) -> None:
     if entry.state is ToolState.done and event.result and not tool.sensitive:
         told += "; " + ", ".join(f"{name}={value}" for name, value in event.result.items())
     _tell(call, entry, told if entry.steers else f"{told}; the conversation has moved on since")
+    return True
 
 
 def confirmed(call: Call, n: int) -> None:
@@ -154,8 +162,9 @@ def withdraw_irreversible(call: Call) -> None:
             _withdraw(call, entry, Refusal("barge-in", "the caller interrupted"))
 
 
-def in_flight(call: Call) -> bool:
-    return any(entry.state in (ToolState.allowed, ToolState.running) for entry in call.state.tools.values())
+def in_flight(call: Call, *, visit: int | None = None) -> bool:
+    flying = (e for e in call.state.tools.values() if e.state in (ToolState.allowed, ToolState.running))
+    return any(visit is None or entry.visit == visit for entry in flying)
 
 
 def as_requested(call: Call, entry: ToolCall) -> ToolRequest:
@@ -169,27 +178,42 @@ def as_requested(call: Call, entry: ToolCall) -> ToolRequest:
 # The checks
 
 
-def _check(call: Call, tool: Tool | None, request: ToolRequest) -> Refusal | None:
-    """Everything before confirmation, in the order of the rules; `gen` has been checked."""
+def _late(call: Call, gen: int) -> Refusal | None:
+    """The two checks that hold for all calls of a message."""
     if call.state.phase is not Phase.live:
         return Refusal("live", "the call is ending")
+    reply = call.state.reply
+    if reply is None or not reply.producing or not gen == reply.gen == call.state.gen:
+        return Refusal("gen", "the reply that asked for it was replaced")
+    return None
+
+
+def _check(call: Call, tool: Tool | None, request: ToolRequest) -> Refusal | None:
+    """Everything before confirmation, in the order of the rules; liveness and `gen` have been checked."""
     refusal = semantics.admit(call.flow, call.view, request.tool, request.arguments)
     if refusal is not None:
         return refusal
     assert tool is not None
-    arguments = _arguments(call, tool, request)
-    started = sum(entry.state not in (ToolState.refused, ToolState.held) for entry in call.state.tools.values())
-    if started >= call.flow.limits.tool_calls:
+    return _limits(call, tool, _arguments(call, tool, request), 0)
+
+
+def _limits(call: Call, tool: Tool, arguments: dict[str, Value], n: int) -> Refusal | None:
+    """What the rest of the ledger says about the entry `n`, 0 for one that is not in it yet."""
+    others = [entry for entry in call.state.tools.values() if entry.n != n]
+    if sum(entry.state not in (ToolState.refused, ToolState.held) for entry in others) >= call.flow.limits.tool_calls:
         return Refusal("budget", "the call's number of tool calls is used up")
-    for entry in call.state.tools.values():
+    for entry in others:
         if entry.tool == tool.name and entry.arguments == arguments and revs_hold(call.state, entry):
             if entry.state in UNSETTLED:
                 return Refusal("duplicate", f"the same call is {entry.state.value}")
             if entry.state is ToolState.declined and entry.visit == call.state.visit:
                 return Refusal("confirm", "the caller said no to it")
-    once = _once(call, tool)
-    if once and any(entry.once == once and entry.state is ToolState.done for entry in call.state.tools.values()):
-        return Refusal("once", "it was done before")
+    try:
+        once = _once(call, tool)
+    except template.TemplateError:
+        return Refusal("once", "its key is not known")
+    if once and any(entry.once == once and entry.state in SPENT for entry in others):
+        return Refusal("once", "it was done before, or is under way")
     return None
 
 
@@ -201,8 +225,10 @@ def _recheck(call: Call, entry: ToolCall) -> Refusal | None:
         return Refusal("visit", "the step was left")
     if not revs_hold(call.state, entry):
         return Refusal("rev", "a value that it uses was changed")
-    own = {a.name: entry.arguments[a.name] for a in call.flow.tools[entry.tool].arguments if not a.slot}
-    return semantics.admit(call.flow, call.view, entry.tool, own)
+    tool = call.flow.tools[entry.tool]
+    own = {a.name: entry.arguments[a.name] for a in tool.arguments if not a.slot}
+    refusal = semantics.admit(call.flow, call.view, entry.tool, own)
+    return refusal or _limits(call, tool, entry.arguments, entry.n)
 
 
 # Moving an entry of the ledger

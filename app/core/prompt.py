@@ -117,12 +117,19 @@ def _proposable(call: "Call") -> list[str]:
 
 
 def _visible(call: "Call", name: str) -> Value | None:
-    slot = call.flow.slots[name]
-    step = call.step
-    if step.sees is not None and name not in step.sees:
+    if name not in _seen(call):
         return None
     value = call.view.value(name)
-    return WITHHELD if value is not None and slot.sensitive else value
+    return WITHHELD if value is not None and call.flow.slots[name].sensitive else value
+
+
+def _seen(call: "Call") -> tuple[str, ...]:
+    """The slots that the model may see here: as declared, else those that the step collects and its tools use."""
+    step = call.step
+    if step.sees is not None:
+        return step.sees
+    arguments = (argument for name in step.tools for argument in call.flow.tools[name].arguments)
+    return (*step.collect, *(argument.slot for argument in arguments if argument.slot))
 
 
 def _system(call: "Call") -> str:
@@ -148,7 +155,7 @@ def _slots_told(call: "Call") -> str:
             shown = value if slot.sensitive else values.spoken(slot, value)
             state = "confirmed" if call.view.is_confirmed(name) else "being confirmed by the software"
             lines.append(f"- {name} = {shown} ({state})")
-        elif name in call.step.collect:
+        elif name in call.step.collect and call.view.value(name) is None:
             how = "by keypad" if slot.type in (SlotType.date, SlotType.digits) else "by voice"
             lines.append(f"- {name} is missing; ask for it ({how}): {slot.ask}")
     return "What is known and what is missing:\n" + "\n".join(lines) if lines else ""

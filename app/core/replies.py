@@ -54,12 +54,13 @@ def sentence(call: Call, event: Sentence) -> None:
         return
     call.arm("reply", ENGINE_MS)
     if reply.chars + len(text) > call.flow.limits.reply_chars:
-        call.fence()
+        if reply.chars:
+            call.fence()
+        else:
+            engine_ended(call, event.gen, "too-long")
         return
     reply.chars += len(text)
     speak(call, reply, Line(text))
-    if call.state.floor.utterance:
-        hold(call)
 
 
 def engine_ended(call: Call, gen: int, failure: str = "") -> None:
@@ -117,6 +118,8 @@ def speak(call: Call, reply: Reply, line: Line) -> None:
     if line.text:
         call.emit(Speak(reply.gen, len(reply.spoken), line.text, line.private))
         reply.spoken.append(line)
+        if "hold" in call.state.timers:
+            hold(call)
 
 
 def end_speech(call: Call, reply: Reply) -> None:
@@ -176,7 +179,9 @@ def held(call: Call, event: PlayoutHeld) -> None:
 
 def stopped(call: Call, event: PlayoutStopped) -> None:
     reply = call.state.reply
-    if reply is None or reply.gen != event.gen:
+    if reply is None or reply.gen != event.gen or not reply.spoken:
+        return
+    if event.cause != "lost" and not reply.ended:
         return
     if event.cause != "done":
         call.fence()
@@ -249,6 +254,7 @@ def _over(call: Call, reply: Reply, sentence: int, chars: int) -> None:
     if said:
         state.said = said
     state.reply = None
+    slots.answer_by_key(call)
 
 
 def _text(reply: Reply, sentence: int, chars: int) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from app.core import gate
 from app.core.call import Call
-from app.core.prompt import WITHHELD
+from app.core.prompt import WITHHELD, Message
 from app.core.state import Line, Question, QuestionKind, Reply, ToolCall, ToolState
 from flows import semantics, values
 from flows.model import Slot, Value
@@ -96,6 +96,14 @@ def answer(call: Call, *, yes: bool) -> bool:
     return True
 
 
+def answer_by_key(call: Call) -> None:
+    """A key cuts the question's words off: it counts once the playout has told what was heard of them."""
+    floor = call.state.floor
+    if floor.answer and call.state.reply is None:
+        key, floor.answer = floor.answer, ""
+        answer(call, yes=key == YES_KEY)
+
+
 # Asking
 
 
@@ -109,8 +117,9 @@ def next_question(call: Call, reply: Reply, *, ask: bool) -> Line | None:
     state = call.state
     line: Line | None = None
     if (n := _held(call)) is not None:
-        line = call.line(call.flow.tools[state.tools[n].tool].confirm)
-        state.question = Question(QuestionKind.confirm, n=n, through=_through(line))
+        text = call.flow.tools[state.tools[n].tool].confirm
+        line = call.line(text, state.tools[n].arguments)
+        state.question = Question(QuestionKind.confirm, n=n, through=_through(text, line))
     elif (name := _unconfirmed(call)) is not None:
         line, through = _readback(call, call.flow.slots[name])
         state.question = Question(QuestionKind.readback, slot=name, rev=state.slots[name].rev, through=through)
@@ -136,12 +145,23 @@ def _accept(call: Call, slot: Slot, value: Value) -> None:
     call.state.question = None
     call.state.attempts = 0 if held.value is None else call.state.attempts
     put(call, slot.name, value, confirmed=not slot.confirm)
+    if slot.sensitive:
+        _withhold_words(call)
     call.note(f"{slot.name} is now {WITHHELD if slot.sensitive else value}.")
     call.want()
 
 
+def _withhold_words(call: Call) -> None:
+    """A sensitive value came unasked, so the words that held it stand in the history."""
+    history = call.state.history
+    last = next((at for at in reversed(range(len(history))) if history[at].role == "caller"), None)
+    if last is not None:
+        history[last] = Message("caller", WITHHELD)
+
+
 def _held(call: Call) -> int | None:
-    return next((tool.n for tool in call.state.tools.values() if tool.state is ToolState.held), None)
+    entries = call.state.tools.values()
+    return next((e.n for e in entries if e.state is ToolState.held and e.visit == call.state.visit), None)
 
 
 def _unconfirmed(call: Call) -> str | None:
@@ -162,9 +182,11 @@ def _readback(call: Call, slot: Slot) -> tuple[Line, int]:
     spoken = values.spoken(slot, value)
     said = text.replace("{value}", spoken)
     masked = text.replace("{value}", WITHHELD) if slot.sensitive else ""
-    return Line(said, masked), said.find(spoken) + len(spoken)
+    after = len(text.rpartition("{value}")[2])
+    return Line(said, masked), len(said) - after or len(said)
 
 
-def _through(line: Line) -> int:
-    """A confirmation counts once all but its last word was heard: its values stand before that."""
-    return len(line.text.rstrip().rpartition(" ")[0]) or len(line.text)
+def _through(text: str, line: Line) -> int:
+    """A confirmation counts once its last value and all but its last word were heard."""
+    values_end = len(line.text) - len(text.rpartition("}")[2])
+    return max(values_end, len(line.text.rstrip().rpartition(" ")[0])) or len(line.text)

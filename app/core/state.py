@@ -143,6 +143,7 @@ class Floor(Struct):
     unclear: bool = False  # something was said that nobody understood
     ended_ms: int = 0  # offset of the last stretch
     keys: str = ""  # digits of a value that is not complete
+    answer: str = ""  # the yes or no key, until it is known how much of its question was heard
 
 
 class Counts(Struct):

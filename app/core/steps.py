@@ -3,7 +3,7 @@
 from app.core import gate, replies, slots
 from app.core.call import Call
 from app.core.effects import GoTo
-from app.core.state import Frame, Phase
+from app.core.state import Floor, Frame, Phase, QuestionKind
 from flows import semantics
 
 MAX_MOVES = 20
@@ -25,6 +25,8 @@ def enter(call: Call, name: str, why: str) -> None:
     state.step = name
     state.attempts = 0
     state.question = None
+    state.floor.keys = ""
+    call.disarm("keys")
     state.suspended.clear()
     for slot in step.forget:
         slots.put(call, slot, None, confirmed=False)
@@ -51,10 +53,15 @@ def advance(call: Call) -> None:
         return
     if call.state.attempts >= call.step.attempts:
         give_up(call, "too many attempts")
+    elif (broken := _broken(call)) is not None:
+        give_up(call, f"{broken} did not work")
 
 
 def digress(call: Call, name: str) -> None:
-    """Suspend the visit for a digression; another one takes a digression's place."""
+    """Suspend the visit for a digression; another one takes a digression's place, and an end is no digression."""
+    if call.flow.steps[name].end:
+        enter(call, name, "the caller asked")
+        return
     state = call.state
     if not state.suspended:
         state.suspended.append(Frame(state.step, state.visit, state.attempts))
@@ -65,6 +72,8 @@ def digress(call: Call, name: str) -> None:
     state.step = name
     state.attempts = 0
     state.question = None
+    for slot in call.step.forget:
+        slots.put(call, slot, None, confirmed=False)
     call.emit(GoTo(state.visit, name, "the caller asked"))
     due = call.want()
     if call.step.say:
@@ -83,7 +92,7 @@ def give_up(call: Call, why: str) -> None:
 def end(call: Call, cause: str, outcome: str) -> None:
     """No new tool and no new turn from here on; the first cause stands."""
     state = call.state
-    if state.phase is not Phase.live:
+    if state.phase not in (Phase.new, Phase.live):
         return
     state.phase = Phase.ending
     state.cause = cause
@@ -91,6 +100,8 @@ def end(call: Call, cause: str, outcome: str) -> None:
     state.question = None
     call.fence()
     gate.withdraw_all(call, "live", "the call is ending")
+    state.floor = Floor()
+    replies.resume(call)
     for timer in ("silence", "endpoint", "keys", "stt", "duration", "reattach"):
         call.disarm(timer)
     if state.due is not None:
@@ -105,11 +116,25 @@ def hang_up(call: Call, cause: str, outcome: str) -> None:
     replies.cut(call)
 
 
+def _broken(call: Call) -> str | None:
+    """A tool of this step that did not work, where no transition and no model has a way on."""
+    if not call.by_rules(call.engine()):
+        return None
+    for name in call.step.tools:
+        result = call.view.result(name)
+        if result is not None and result.status in (semantics.Status.failed, semantics.Status.unknown):
+            return name
+    return None
+
+
 def _go_back(call: Call) -> bool:
     """A digression that has said and asked all it had to returns to the visit that it suspended."""
     state = call.state
-    busy = state.due is not None or (state.reply is not None and state.reply.producing) or gate.in_flight(call)
-    if not state.suspended or busy or not semantics.done(call.flow, call.view, state.step):
+    if not state.suspended:
+        return False
+    asks = state.question is not None and state.question.kind is not QuestionKind.ask
+    works = (state.reply is not None and state.reply.producing) or gate.in_flight(call, visit=state.visit)
+    if asks or works or state.due is not None or not semantics.done(call.flow, call.view, state.step):
         return False
     if state.floor.utterance or state.floor.words or call.ready():
         return False

@@ -8,7 +8,7 @@ from app.core import gate, replies, slots, steps
 from app.core.call import RULES, Call
 from app.core.events import SpeechConfirmed, SpeechEnded, SpeechStarted, Transcript
 from app.core.prompt import WITHHELD, Message
-from app.core.state import Phase, QuestionKind
+from app.core.state import Floor, Phase, QuestionKind
 from flows import lexicon, values
 from flows.model import SlotType
 
@@ -54,7 +54,9 @@ def decide(call: Call) -> None:
     floor = call.state.floor
     if floor.utterance and floor.voice:
         take(call)
-    elif not floor.awaited:
+    elif floor.awaited:
+        call.arm("hold", CUT_AFTER_MS)  # its words will tell
+    else:
         replies.resume(call)
 
 
@@ -126,7 +128,6 @@ def turn(call: Call, words: str) -> None:
     due = call.want()
     due.words = f"{due.words} {words}".strip()[:MAX_WORDS_CHARS]
     due.turn = True
-    due.acts = True
     due.rounds = 0
     engine = call.engine()
     if sensitive or call.by_rules(engine):
@@ -171,7 +172,8 @@ def digit(call: Call, key: str) -> None:
     asked_yes = question is not None and question.kind is not QuestionKind.ask
     take(call)
     if asked_yes and not state.floor.keys and key in (slots.YES_KEY, slots.NO_KEY):
-        slots.answer(call, yes=key == slots.YES_KEY)
+        state.floor.answer = key
+        slots.answer_by_key(call)
         call.want()
         return
     slot = call.flow.slots.get(call.asked())
@@ -232,12 +234,7 @@ def silent(call: Call) -> None:
 
 def reset(call: Call) -> None:
     """The ear is gone: what it had begun to hear will not be finished."""
-    state = call.state
-    state.floor.utterance = 0
-    state.floor.awaited.clear()
-    state.floor.words.clear()
-    state.floor.unclear = False
-    state.floor.keys = ""
+    call.state.floor = Floor()
     for timer in ("endpoint", "stt", "keys", "hold"):
         call.disarm(timer)
 

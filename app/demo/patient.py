@@ -17,7 +17,7 @@ from flows.model import Voice
 
 QUIET_S: Final = 0.5  # of the agent's silence before a person answers
 PATIENCE_S: Final = 20.0
-INTERRUPT_AFTER_S: Final = 2.2  # into the introduction
+INTERRUPT_AFTER_S: Final = 3.0  # into the introduction
 LONG_CHARS: Final = 150  # words that one does not wait for
 MAX_TURNS: Final = 60
 LOUDNESS_PEAK: Final = 12_000
@@ -128,19 +128,23 @@ class Patient:
         while phone.heard.audible_s < began and not phone.over.is_set():
             await phone.changed(0.1)
         await asyncio.sleep(INTERRUPT_AFTER_S)
+        words = await self._voiced(self._wanted_day)
+        while phone.quiet_for() > 0.04 and not phone.over.is_set():  # in the middle of a word, not between two
+            await phone.changed(0.02)
         self.interrupted = True
         self._read = len(phone.heard.captions)
-        self._tell("interrupts")
-        await self._say(self._wanted_day, interrupting=True)
+        self._last = self._wanted_day
+        self._tell(f"interrupts with “{self._wanted_day}”")
+        await phone.say(words, interrupting=True)
 
-    async def _say(self, words: str, *, interrupting: bool = False) -> None:
+    async def _say(self, words: str) -> None:
         if self._misses >= 2 and (keys := KEYS.get(words)):
             self.fell_back_to_keys += 1
             await self._key(keys)
             return
         self._last = words
         self._tell(f"says “{words}”")
-        await self.phone.say(await self._voiced(words), interrupting=interrupting)
+        await self.phone.say(await self._voiced(words))
 
     async def _key(self, keys: str) -> None:
         self._tell("keys " + "•" * len(keys))
