@@ -46,6 +46,7 @@ class CodecError(Exception):
     """A record that cannot be read: damaged, of another version, or its key is gone."""
 
 
+_event_encoder = msgspec.json.Encoder()  # keeps the order of what was proposed: it is part of the fact
 _encoder = msgspec.json.Encoder(order="deterministic")
 _event_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 
@@ -66,7 +67,7 @@ class Codec:
         self._chain = bytes(32)
 
     def encode(self, seq: int, ms: int, event: AnyEvent, effects: Sequence[AnyEffect], *, sealed: bool) -> Record:
-        body = _encoder.encode(event)
+        body = _event_encoder.encode(event)
         if sealed:
             body = self._cipher.encrypt(_nonce(self._epoch, seq), body, None)
         head = digest(effects, self._key)

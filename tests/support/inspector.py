@@ -22,6 +22,7 @@ from app.core.effects import (
     EndSpeech,
     GoTo,
     HoldPlayout,
+    Listen,
     ResumePlayout,
     Speak,
     StartReply,
@@ -129,8 +130,8 @@ class Inspector:
                 here = self.flow.steps[self.core.state.step]
                 assert {tool.name for tool in request.tools} == set(here.tools)
                 told.append(str((request.system, request.messages, request.known)))
-        if self.core.state.phase is not Phase.new:
-            assert len(self.core.hearing().slots) <= len(self.flow.slots)
+            if isinstance(effect, Listen):
+                assert {slot.name for slot in self.core.hearing().slots} == set(effect.expects) - {"yesno"}
         if self._secrets:
             told.append(str(self.core.state.history))
             if self.core.state.phase is Phase.ended:
@@ -174,11 +175,11 @@ class _Speech:
         if isinstance(event, PlayoutStopped) and (event.gen in self._done_by or event.cause == "lost"):
             self._silent.add(event.gen)
         for effect in effects:
-            self._order(effect, after)
+            self._order(effect, before, after)
         self._note_question(after)
         self._check_yes(effects, before, after)
 
-    def _order(self, effect: AnyEffect, after: CallState) -> None:
+    def _order(self, effect: AnyEffect, before: CallState, after: CallState) -> None:
         match effect:
             case StartReply(gen=gen):
                 assert self._last_started < gen <= after.gen
@@ -201,7 +202,7 @@ class _Speech:
                 if after.now_ms >= self._done_by.get(gen, after.now_ms + 1):
                     self._silent.add(gen)  # it never answered, and is given up
                 else:
-                    self._done_by[gen] = after.now_ms + PLAYOUT_GRACE_MS
+                    self._done_by[gen] = before.now_ms + PLAYOUT_GRACE_MS
             case HoldPlayout(gen=gen) | ResumePlayout(gen=gen):
                 assert self._words.get(gen), "nothing was said"
                 assert gen not in self._silent
