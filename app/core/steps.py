@@ -47,14 +47,12 @@ def advance(call: Call) -> None:
         if move is not None:
             enter(call, move.to, move.why)
         elif not _go_back(call):
-            break
-    else:
-        give_up(call, "the flow goes round in circles")
-        return
-    if call.state.attempts >= call.step.attempts:
-        give_up(call, "too many attempts")
-    elif (broken := _broken(call)) is not None:
-        give_up(call, f"{broken} did not work")
+            why = _hopeless(call)
+            if not why:
+                return
+            give_up(call, why)
+    give_up(call, "the flow goes round in circles")
+    advance(call)
 
 
 def digress(call: Call, name: str) -> None:
@@ -116,15 +114,16 @@ def hang_up(call: Call, cause: str, outcome: str) -> None:
     replies.cut(call)
 
 
-def _broken(call: Call) -> str | None:
-    """A tool of this step that did not work, where no transition and no model has a way on."""
-    if not call.by_rules(call.engine()):
-        return None
-    for name in call.step.tools:
-        result = call.view.result(name)
-        if result is not None and result.status in (semantics.Status.failed, semantics.Status.unknown):
-            return name
-    return None
+def _hopeless(call: Call) -> str:
+    """Why this step, which has no way on now, will not find one; empty: it may."""
+    if call.state.attempts >= call.step.attempts:
+        return "too many attempts"
+    if call.by_rules(call.engine()):
+        for name in call.step.tools:
+            result = call.view.result(name)
+            if result is not None and result.status in (semantics.Status.failed, semantics.Status.unknown):
+                return f"{name} is {result.status.value}"
+    return ""
 
 
 def _go_back(call: Call) -> bool:

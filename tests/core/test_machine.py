@@ -60,7 +60,7 @@ PROFILE = settings(
     derandomize=not LONG,
     deadline=None,
     database=None,
-    phases=(Stage.generate,) if os.environ.get('QUICK') else (Stage.generate, Stage.shrink),
+    phases=(Stage.generate,) if os.environ.get("QUICK") else (Stage.generate, Stage.shrink),
     suppress_health_check=list(HealthCheck),
 )
 
