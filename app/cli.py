@@ -15,6 +15,7 @@ import msgspec
 import typer
 import uvloop
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from app import chat as chat_room
@@ -25,7 +26,6 @@ from app.runtime.actor import Seen
 from app.runtime.replay import Divergence, ReplayError, replay
 from app.screen import print_entry
 from app.settings import Settings, SettingsError, load_settings, with_dotenv
-from flows import check as checker
 from flows import load
 
 app = typer.Typer(
@@ -52,7 +52,7 @@ def clear_errors() -> Iterator[None]:
         yield
     except USER_ERRORS as error:
         for line in str(error).splitlines():
-            err.print(f"[bold red]error:[/] {line}", soft_wrap=True)
+            err.print(f"[bold red]error:[/] {escape(line)}", soft_wrap=True)
         raise typer.Exit(2) from None
 
 
@@ -147,16 +147,11 @@ def check(
     """Find what is wrong in flows, with file and line. Exit status 1 if anything is."""
     wrong = False
     for name in flows:
-        try:
-            path = load.find(name)
-            flow = load.load(path)
-            problems = checker.check(flow)
-        except load.FlowError as error:
-            problems = list(error.problems)
-            flow = None
+        with clear_errors():
+            flow, problems = load.inspect_file(load.find(name))
         for problem in problems:
             colour = "red" if problem.severity == "error" else "yellow"
-            out.print(f"[{colour}]{problem.severity}:[/] {problem}", soft_wrap=True)
+            out.print(f"[{colour}]{escape(str(problem))}[/]", soft_wrap=True)
         wrong = wrong or any(problem.severity == "error" or strict for problem in problems)
         if flow is not None and not problems:
             out.print(

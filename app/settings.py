@@ -177,7 +177,6 @@ class Settings(_Part):
 
     max_calls: int = Field(default=100, ge=1, le=100_000)
     max_calls_per_address: int = Field(default=20, ge=1, le=100_000)
-    reattach_s: int = Field(default=30, ge=0, le=3600)
     drain_s: int = Field(default=30, ge=0, le=86_400)
     retention_days: int = Field(default=30, ge=0, le=36_500)  # 0: for ever
     recordings: bool = True  # false: none, whatever flows ask for
