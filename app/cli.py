@@ -76,8 +76,8 @@ def serve(
         served = house.load_flows(settings)
         environment = with_dotenv(os.environ)
         for flow in served.values():
-            for name in house.unset_variables(flow, settings.tool_environment(environment)):
-                err.print(f"[yellow]warning:[/] flow {flow.name}: {name} is not set; tools that use it will fail")
+            for line in house.warnings(settings, flow, environment):
+                err.print(f"[yellow]warning:[/] flow {flow.name}: {line}")
 
         def ready(url: str) -> None:
             socket_url = url.replace("http", "ws", 1)

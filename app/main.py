@@ -18,8 +18,10 @@ from app.api.access import Access
 from app.core.codec import KEY_BYTES
 from app.core.events import CallFailed
 from app.ports import Llm, StoreError, Stt, Tools, Tts, Words
+from app.providers import sphinx
 from app.providers.espeak import EspeakTts
 from app.providers.http_tools import HttpTools
+from app.providers.keys_only import KeysOnlyStt
 from app.providers.openai import OpenAiLlm
 from app.providers.python_tools import PythonTools
 from app.providers.rules import RulesLlm
@@ -33,7 +35,7 @@ from app.runtime.registry import Registry
 from app.runtime.switchboard import Providers, Switchboard
 from app.settings import Settings, SettingsError, check_exposure
 from app.store.sqlite import SqliteStore
-from flows import load, template
+from flows import grammar, load, template
 from flows.model import Flow, Model
 from media.clock import Ticker
 from media.gateway import LegRequest, Refused
@@ -81,6 +83,20 @@ def unset_variables(flow: Flow, environment: Mapping[str, str]) -> list[str]:
             texts += [tool.http.url, *(value for _, value in tool.http.headers)]
     named = {name.removeprefix("env.") for text in texts for name in template.fields(text) if name.startswith("env.")}
     return sorted(named - environment.keys())
+
+
+def warnings(settings: Settings, flow: Flow, environment: Mapping[str, str]) -> list[str]:
+    """What will not work in this flow as it is served now, one line each."""
+    missing = unset_variables(flow, settings.tool_environment(environment))
+    told = [f"{name} is not set: tools that use it will fail" for name in missing]
+    if settings.speech == "embedded":
+        slots = [flow.slots[name] for name in dict.fromkeys(n for step in flow.steps.values() for n in step.collect)]
+        phrases = [phrase for name in flow.digressions for phrase in flow.steps[name].phrases]
+        words = sphinx.unknown_words(grammar.vocabulary(slots, yesno=True, phrases=phrases))
+        told += [f"the embedded recogniser cannot hear the word {word!r}" for word in words]
+        if not sphinx.available():
+            told.append("the embedded recogniser has no build for this Python: callers must use their keys")
+    return told
 
 
 def open_store(settings: Settings) -> SqliteStore:
@@ -289,7 +305,8 @@ def _speech(settings: Settings) -> tuple[Stt, Tts]:
             ScriptedStt(lambda pcm, hearing: "go on please", final_ms=settings.stt_final_ms),
             ScriptedTts(first_ms=settings.tts_first_audio_ms, speed=settings.tts_speed),
         )
-    return SphinxStt(workers=settings.stt_workers), EspeakTts(helpers=settings.tts_helpers)
+    stt = SphinxStt(workers=settings.stt_workers) if sphinx.available() else KeysOnlyStt()
+    return stt, EspeakTts(helpers=settings.tts_helpers)
 
 
 def _scripted_llm(settings: Settings) -> ScriptedLlm:
