@@ -77,7 +77,8 @@ class FakeTools:
         answer = self.answers.get(tool.name, {})
         if isinstance(answer, ToolFailed | ToolUnknown):
             raise answer
-        return answer(arguments) if callable(answer) else answer
+        result: dict[str, Any] = answer(arguments) if callable(answer) else answer
+        return result
 
     async def stop(self) -> None:
         pass
@@ -157,7 +158,8 @@ class House:
     def cdr(self, call: str) -> dict[str, Any]:
         row = self.store.load(call).row
         assert row.cdr is not None
-        return dict(msgspec.json.decode(row.cdr))
+        record: dict[str, Any] = msgspec.json.decode(row.cdr)
+        return record
 
     def replays(self, call: str) -> int:
         """How many records; raises where one decides otherwise now."""
