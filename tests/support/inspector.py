@@ -162,6 +162,7 @@ class _Speech:
         self._last_started = 0
         self._words: dict[int, list[str]] = {}
         self._silent = {0}  # gens whose speech is over
+        self._stopping = 0  # the one that the present fact is about; deadlines before it were still its own
         self._done_by: dict[int, int] = {}  # when a playout that does not answer may be given up
         self._asked: dict[tuple[int, int], tuple[object, int]] = {}  # (gen, index) to what it asks and where its end is
         self._heard: set[object] = set()
@@ -174,6 +175,7 @@ class _Speech:
                 self._hear(event, before)
         if isinstance(event, PlayoutStopped) and (event.gen in self._done_by or event.cause == "lost"):
             self._silent.add(event.gen)
+        self._stopping = event.gen if isinstance(event, PlayoutStopped) else 0
         for effect in effects:
             self._order(effect, before, after)
         self._note_question(after)
@@ -205,7 +207,7 @@ class _Speech:
                     self._done_by[gen] = before.now_ms + PLAYOUT_GRACE_MS
             case HoldPlayout(gen=gen) | ResumePlayout(gen=gen):
                 assert self._words.get(gen), "nothing was said"
-                assert gen not in self._silent
+                assert gen not in self._silent or gen == self._stopping
 
     def _check_floor(self, gen: int, after: CallState) -> None:
         for before in self._words:
