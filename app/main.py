@@ -32,7 +32,7 @@ from app.runtime.actor import Watch
 from app.runtime.journal import JournalFailed, JournalWriter
 from app.runtime.line import recordings
 from app.runtime.registry import Registry
-from app.runtime.switchboard import Providers, Switchboard
+from app.runtime.switchboard import Providers, Switchboard, resume_key
 from app.settings import Settings, SettingsError, check_exposure
 from app.store.sqlite import SqliteStore
 from flows import grammar, load, template
@@ -238,7 +238,7 @@ class Voicegate:
         return name
 
     def _call_is_over(self, call_sid: str) -> bool:
-        return not self._registry.knows(f"twilio:{call_sid}")
+        return not self._registry.knows(resume_key("twilio", call_sid))
 
     def _recorded(self, call: str, name: str) -> None:
         self._registry[call].recording = f"{RECORDINGS_FOLDER}/{name}"

@@ -32,6 +32,11 @@ Route = Callable[[LegRequest], str]
 """The name of the flow that answers. Raises `Refused`."""
 
 
+def resume_key(transport: str, token: str) -> str:
+    """How a lost leg's call is found again. A token of one transport opens nothing on another."""
+    return f"{transport}:{token}"
+
+
 class Switchboard:
     """Implements `media.gateway.Gateway`."""
 
@@ -64,11 +69,12 @@ class Switchboard:
 
     async def admit(self, request: LegRequest) -> Admission:
         name = self._permit(request)
-        token = request.resume or (f"twilio:{request.peer_call}" if request.peer_call else "")
-        if token and (actor := self._registry.resumable(token)) is not None:
+        key = resume_key(request.transport, request.peer_call or request.resume)
+        if (actor := self._registry.resumable(key)) is not None:
+            actor.replace_leg()
             return self._admission(actor, request, None)
         if request.resume:
-            raise Refused(CloseCode.unauthorized, "this call cannot be resumed: it has ended or has its leg")
+            raise Refused(CloseCode.unauthorized, "this call cannot be resumed: it has ended, or the token was used")
         try:
             self._registry.check(request.peer)
             actor = self.start(self._flows[self._route(request)], request.peer)
@@ -98,8 +104,8 @@ class Switchboard:
 
     def _admission(self, actor: CallActor, request: LegRequest, started: CallStarted | None) -> Admission:
         leg = actor.call if started is not None else f"{actor.call}-{self._new_id()}"
-        resume = f"twilio:{request.peer_call}" if request.peer_call else self._new_id() + self._new_id()
-        self._registry.bind(resume, actor.call)
+        token = request.peer_call or self._new_id() + self._new_id()
+        self._registry.bind(resume_key(request.transport, token), actor.call)
         line = Line(
             actor,
             leg,
@@ -109,7 +115,7 @@ class Switchboard:
             clock=self._clock,
             record=self._record if actor.core.flow.record else _unrecorded,
         )
-        return Admission(actor.call, leg, resume, line)
+        return Admission(actor.call, leg, token, line)
 
 
 def _unrecorded(call: str, rate_hz: int, now_ms: int) -> None:
