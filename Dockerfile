@@ -19,6 +19,6 @@ VOLUME /var/lib/voicegate
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
   CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/health', timeout=2)"]
-# Listening beyond loopback needs tokens: give VOICEGATE_TOKENS, or the server says so and stops.
+# Without VOICEGATE_TOKENS it makes a token for this run and prints it.
 ENTRYPOINT ["voicegate"]
-CMD ["serve"]
+CMD ["serve", "--new-token"]

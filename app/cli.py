@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import secrets
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -14,6 +15,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 import uvloop
+from pydantic import SecretStr
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -25,7 +27,7 @@ from app.ports import CallRow, ProviderError, StoreError
 from app.runtime.actor import Seen
 from app.runtime.replay import Divergence, ReplayError, replay
 from app.screen import print_entry
-from app.settings import Settings, SettingsError, load_settings, with_dotenv
+from app.settings import Role, Settings, SettingsError, Token, load_settings, with_dotenv
 from flows import load
 
 app = typer.Typer(
@@ -66,12 +68,21 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; beyond loopback it needs tokens.")] = None,
     port: Annotated[int | None, typer.Option(help="TCP port; 0 takes a free one.")] = None,
     speech: Annotated[str | None, typer.Option(help="embedded, or scripted for load tests.")] = None,
+    new_token: Annotated[
+        bool, typer.Option("--new-token", help="Where no tokens are set, make one for this run and print it.")
+    ] = False,
     data_dir: Data = None,
     config: Config = None,
 ) -> None:
     """Take calls until told to stop; SIGTERM drains."""
     with clear_errors():
         settings = settings_from(config, flows=flows or None, host=host, port=port, speech=speech, data_dir=data_dir)
+        if new_token and not settings.tokens:
+            token = secrets.token_urlsafe(24)
+            settings = settings.model_copy(
+                update={"tokens": (Token(name="first", role=Role.admin, token=SecretStr(token)),)}
+            )
+            out.print(f"token for this run: {token}")
         _log_to_stderr(settings.log_level)
         served = house.load_flows(settings)
         environment = with_dotenv(os.environ)
