@@ -135,7 +135,7 @@ def _go_back(call: Call) -> bool:
     works = (state.reply is not None and state.reply.producing) or gate.in_flight(call, visit=state.visit)
     if asks or works or state.due is not None or not semantics.done(call.flow, call.view, state.step):
         return False
-    if state.floor.utterance or state.floor.words or call.ready():
+    if state.floor.utterance or state.floor.words or (call.by_rules(call.engine()) and call.ready()):
         return False
     frame = state.suspended.pop()
     call.fence()

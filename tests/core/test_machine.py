@@ -55,7 +55,7 @@ from tests.support.shop import shop
 
 LONG = os.environ.get("MACHINE") == "long"
 PROFILE = settings(
-    max_examples=int(os.environ.get('N', 3000)) if LONG else 120,
+    max_examples=int(os.environ.get("N", 3000)) if LONG else 120,
     stateful_step_count=120 if LONG else 60,
     derandomize=not LONG,
     deadline=None,
