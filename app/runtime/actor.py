@@ -104,6 +104,7 @@ class CallActor:
         self._alarm_ms: int | None = None
         self._output: Output | None = None
         self._ear: Ear | None = None
+        self._give_way: Callable[[], None] | None = None
         self._replies: dict[int, asyncio.Task[None]] = {}
         self._tools = ToolJobs(core.flow, journal, tools, self.spawn, self.post)
         self._on_end: list[Callable[[str, str], None]] = []
@@ -121,7 +122,9 @@ class CallActor:
     def spawn(self, job: Job) -> asyncio.Task[None]:
         """A job of this call's; it ends with the call at the latest, and its own faults end only this call."""
         assert self._group is not None, "the call is not running"
-        return self._group.create_task(self._own(job))
+        task = self._group.create_task(self._own(job))
+        task.add_done_callback(lambda _: job.close())  # cancelled before its first step, it would never be awaited
+        return task
 
     async def _own(self, job: Job) -> None:
         try:
@@ -130,10 +133,11 @@ class CallActor:
             log.exception("call %s: internal error in a job", self.call)
             self.post(CallFailed(f"{type(error).__name__} in a job"))
 
-    def attach(self, output: Output, ear: Ear) -> None:
+    def attach(self, output: Output, ear: Ear, give_way: Callable[[], None] = lambda: None) -> None:
         """Before `CallStarted` or `LegAttached` is posted."""
         self._output = output
         self._ear = ear
+        self._give_way = give_way
         if self.core.state.phase is not Phase.new:
             ear.expect(self.core.hearing())
 
@@ -143,6 +147,12 @@ class CallActor:
             self._ear.close()
         self._output = None
         self._ear = None
+        self._give_way = None
+
+    def replace_leg(self) -> None:
+        """Another leg is about to take this one's place, which may have been lost without anybody noticing."""
+        if self._give_way is not None:
+            self._give_way()
 
     def on_end(self, hang_up: Callable[[str, str], None]) -> None:
         """Called once with the cause and the outcome, when the call orders its legs to be closed."""

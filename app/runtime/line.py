@@ -20,7 +20,7 @@ from app.ports import Clock, Pcm, Stt, Tts
 from app.runtime.actor import CallActor
 from app.runtime.listen import Listening
 from app.runtime.speech import Spoken
-from media.leg import Leg
+from media.leg import CloseCode, Leg
 from media.recorder import Recorder
 
 
@@ -60,7 +60,8 @@ class Line:
         self._leg = leg
         stream = self._stt.open(leg.ear_rate_hz, flow.language)
         self._listening = Listening(stream, actor.spawn, actor.post)
-        actor.attach(Spoken(leg.playout, self._tts, flow.voice, actor.spawn, actor.post, leg.caption), self._listening)
+        output = Spoken(leg.playout, self._tts, flow.voice, actor.spawn, actor.post, leg.caption)
+        actor.attach(output, self._listening, self._replaced)
         actor.on_end(self._end)
         leg.recorder = self._record(actor.call, leg.rate_hz, self._clock.monotonic_ms())
         actor.post(self._started or LegAttached(self._leg_id))
@@ -120,6 +121,11 @@ class Line:
         self._close_recorder()
         if self._leg is not None:
             self._leg.end(cause, outcome)
+
+    def _replaced(self) -> None:
+        assert self._leg is not None
+        self._leg.close(CloseCode.replaced, "another connection took its place")
+        self.lost()
 
     def _gone(self) -> None:
         self._close_recorder()

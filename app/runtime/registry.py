@@ -68,9 +68,8 @@ class Registry:
         return token in self._resume
 
     def resumable(self, token: str) -> CallActor | None:
-        """The live call that this token names and that has lost its leg."""
-        actor = self._calls.get(self._resume.get(token, ""))
-        return actor if actor is not None and not actor.core.state.attached else None
+        """The live call that this token names."""
+        return self._calls.get(self._resume.get(token, ""))
 
     # The whole
 
