@@ -51,6 +51,8 @@ RECORDINGS_FOLDER = "recordings"
 DEFAULT_FLOW = "clinic"
 PURGE_EVERY_S = 3600
 LISTEN_BACKLOG = 1024
+SEND_BUFFER_BYTES = 64 * 1024
+"""What the system keeps for a peer that does not read: seconds of audio, where its own default is minutes."""
 
 
 class StartError(Exception):
@@ -290,6 +292,7 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # accepted connections inherit it
     try:
         listener.bind((host, port))
     except OSError as error:
