@@ -1,0 +1,27 @@
+"""What all tests share: outside programs that a test may need, and slow tests first."""
+
+import os
+import shutil
+
+import pytest
+
+REQUIRE_ALL = "REQUIRE_ALL"
+
+
+def needs(program: str, how_to_install: str) -> str:
+    """The program's path. Skips the test where it is missing; with REQUIRE_ALL=1 the test fails instead."""
+    path = shutil.which(program)
+    if path is not None:
+        return path
+    reason = f"{program} is not installed: {how_to_install}"
+    if os.environ.get(REQUIRE_ALL) == "1":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes long by nature; started first, so that others run beside it")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
