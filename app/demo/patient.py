@@ -74,7 +74,7 @@ class Patient:
             if not self.interrupted and any(len(text) > LONG_CHARS for text in fresh):
                 await self._interrupt()
                 continue
-            if fresh and phone.quiet_for() >= QUIET_S and phone.heard.audible_s > phone.heard.captions[-1].at_s:
+            if fresh and phone.quiet_for() >= QUIET_S and phone.last_audible_s > phone.heard.captions[-1].at_s:
                 self._read += len(fresh)
                 return " ".join(fresh)
             if asyncio.get_running_loop().time() - waited > PATIENCE_S:
@@ -125,7 +125,7 @@ class Patient:
         """Once the long sentence is well under way."""
         phone = self.phone
         began = phone.heard.captions[-1].at_s
-        while phone.heard.audible_s < began and not phone.over.is_set():
+        while phone.last_audible_s < began and not phone.over.is_set():
             await phone.changed(0.1)
         await asyncio.sleep(INTERRUPT_AFTER_S)
         words = await self._voiced(self._wanted_day)

@@ -42,9 +42,8 @@ class Heard(Struct):
     call: str = ""
     resume: str = ""
     captions: list[Caption] = field(default_factory=list)
-    audible_s: float = 0.0  # when the last audible agent frame came
     frames: int = 0
-    audible: list[float] = field(default_factory=list)  # when each audible agent frame came
+    audible: list[float] = field(default_factory=list)  # when each audible agent frame was played to its end
     clears: list[float] = field(default_factory=list)
     cause: str = ""
     outcome: str = ""
@@ -66,6 +65,7 @@ class Phone:
         self._utterance: Utterance | None = None
         self._spoken = asyncio.Event()
         self._spoken.set()
+        self._plays_until_s = 0.0
         self._rng = np.random.default_rng(7)
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
@@ -92,7 +92,11 @@ class Phone:
 
     def quiet_for(self) -> float:
         """Seconds since the agent was last audible."""
-        return self._loop.time() - self.heard.audible_s
+        return self._loop.time() - self.last_audible_s
+
+    @property
+    def last_audible_s(self) -> float:
+        return self.heard.audible[-1] if self.heard.audible else 0.0
 
     async def changed(self, timeout_s: float) -> None:
         """Returns when something was heard, or after the timeout."""
@@ -178,10 +182,17 @@ class Phone:
                 self.heard.error = f"closed: {closed.rcvd.code if closed.rcvd else 'no close frame'}"
 
     def _hear(self, frame: Pcm) -> None:
+        """Played one after the other, as a telephone does: what comes early waits its turn."""
         self.heard.frames += 1
+        self._plays_until_s = max(self._plays_until_s, self._loop.time()) + len(frame) / self.rate_hz
         if len(frame) and int(np.abs(frame.astype(np.int32)).max()) >= AUDIBLE_PEAK:
-            self.heard.audible_s = self._loop.time()
-            self.heard.audible.append(self.heard.audible_s)
+            self.heard.audible.append(self._plays_until_s)
+
+    def _clear(self, now_s: float) -> None:
+        self.heard.clears.append(now_s)
+        self._plays_until_s = min(self._plays_until_s, now_s)
+        while self.heard.audible and self.heard.audible[-1] > now_s + FRAME_MS / 1000:
+            self.heard.audible.pop()
 
     def _read(self, message: dict[str, Any]) -> None:
         now_s = self._loop.time()
@@ -194,7 +205,7 @@ class Phone:
                 if self.on_caption is not None:
                     self.on_caption(caption)
             case {"type": "clear"}:
-                self.heard.clears.append(now_s)
+                self._clear(now_s)
             case {"type": "ended", "cause": cause, "outcome": outcome}:
                 self.heard.cause, self.heard.outcome = cause, outcome
             case {"type": "error", "code": code, "reason": reason}:
