@@ -133,8 +133,10 @@ def chat(
         def show(text: str) -> None:
             out.print(f"[bold green]agent[/]  {text}")
 
+        story = timeline.Timeline()
+
         def watch(seen: Seen) -> None:
-            for entry in timeline.tell(seen.ms, seen.event, seen.effects, sealed=seen.sealed):
+            for entry in story.tell(seen.ms, seen.event, seen.effects, sealed=seen.sealed):
                 if verbose and entry.kind not in ("agent", "caller", "floor"):
                     print_entry(out, entry)
 
@@ -261,9 +263,10 @@ def _show_call(journal: Any, *, as_json: bool) -> None:
         return
     header = journal.row.header
     out.print(f"[bold]call {header.call}[/]  flow {header.flow} {header.flow_hash[:12]}  {header.started_at}")
+    story = timeline.Timeline()
     try:
         for core, done in replay(journal):
-            for entry in timeline.tell(done.record.ms, done.event, done.effects, sealed=core.sealed):
+            for entry in story.tell(done.record.ms, done.event, done.effects, sealed=core.sealed):
                 print_entry(out, entry)
     except (ReplayError, Divergence) as error:
         err.print(f"[yellow]the timeline ends here:[/] {error}", soft_wrap=True)

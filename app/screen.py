@@ -15,6 +15,7 @@ STYLES = {
     "slot": ("  slot", "blue"),
     "gate": ("  gate", "bright_white"),
     "tool": ("  tool", "bright_white"),
+    "time": ("  time", "dim"),
     "trouble": ("! trouble", "bold red"),
 }
 

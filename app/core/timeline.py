@@ -32,15 +32,39 @@ from app.core.prompt import WITHHELD
 
 class Entry(Struct, frozen=True):
     ms: int
-    kind: str  # "call", "caller", "agent", "floor", "step", "slot", "gate", "tool", "trouble"
+    kind: str  # "call", "caller", "agent", "floor", "step", "slot", "gate", "tool", "time", "trouble"
     text: str
     gen: int = 0  # of agent entries
 
 
-def tell(ms: int, event: AnyEvent, effects: Sequence[AnyEffect], *, sealed: bool) -> list[Entry]:
-    """What one record says; `sealed` words are withheld. Most records about audio say nothing worth reading."""
-    told = [_event(event, sealed), *(_effect(effect) for effect in effects)]
-    return [Entry(ms, *line) for line in told if line is not None]
+class Timeline:
+    """Tells one call's records in their order, with the times between them that a caller feels."""
+
+    def __init__(self) -> None:
+        self._onset_ms: int | None = None  # of the caller's present speech
+        self._offset_ms: int | None = None  # since when the caller waits
+
+    def tell(self, ms: int, event: AnyEvent, effects: Sequence[AnyEffect], *, sealed: bool) -> list[Entry]:
+        """What one record says; `sealed` words are withheld. Most records about audio say nothing worth reading."""
+        told = [_event(event, sealed), *(_effect(effect) for effect in effects)]
+        entries = [Entry(ms, *line) for line in told if line is not None]
+        entries += [Entry(ms, "time", text) for text in self._times(ms, event, effects)]
+        return entries
+
+    def _times(self, ms: int, event: AnyEvent, effects: Sequence[AnyEffect]) -> list[str]:
+        out = []
+        match event:
+            case SpeechStarted():
+                self._onset_ms, self._offset_ms = ms, None
+            case SpeechEnded(voice=True) | Digit() | TextReceived():
+                self._offset_ms = ms
+            case PlayoutStarted() if self._offset_ms is not None:
+                out.append(f"{ms - self._offset_ms} ms from the caller's offset to the agent's first sound")
+                self._offset_ms = None
+        if self._onset_ms is not None and any(isinstance(effect, CutPlayout) for effect in effects):
+            out.append(f"barge-in: silent at once, cut {ms - self._onset_ms} ms after the caller's onset")
+            self._onset_ms = None
+        return out
 
 
 Told = tuple[str, str] | tuple[str, str, int] | None

@@ -34,11 +34,12 @@ async def demo(settings: Settings, environment: Mapping[str, str], console: Cons
     async with clinic_backend(database, latency_ms=150) as variables:
         flows = house.load_flows(settings)
         calls: list[str] = []
+        story = timeline.Timeline()
 
         def watch(seen: Seen) -> None:
             if seen.call not in calls:
                 calls.append(seen.call)
-            for entry in timeline.tell(seen.ms, seen.event, seen.effects, sealed=seen.sealed):
+            for entry in story.tell(seen.ms, seen.event, seen.effects, sealed=seen.sealed):
                 print_entry(console, entry)
 
         server = house.Voicegate(settings, flows, {**environment, **variables}, watch=watch)

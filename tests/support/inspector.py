@@ -123,7 +123,7 @@ class Inspector:
 
     def _check_orders(self, event: AnyEvent, effects: list[AnyEffect]) -> None:
         """What the runtime asks for as it carries these orders out, and what everybody else gets to see."""
-        told = [entry.text for entry in timeline.tell(0, event, effects, sealed=self.core.sealed)]
+        told = [entry.text for entry in timeline.Timeline().tell(0, event, effects, sealed=self.core.sealed)]
         for effect in effects:
             if isinstance(effect, StartReply):
                 request = self.requests[effect.gen] = self.core.request(effect.gen)
