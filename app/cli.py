@@ -23,7 +23,8 @@ from rich.table import Table
 from app import chat as chat_room
 from app import main as house
 from app.core import timeline
-from app.ports import CallRow, ProviderError, StoreError
+from app.core.cdr import Cdr
+from app.ports import CallRow, Journal, ProviderError, StoreError
 from app.runtime.actor import Seen
 from app.runtime.replay import Divergence, ReplayError, replay
 from app.screen import print_entry
@@ -184,10 +185,11 @@ def calls(
 ) -> None:
     """List the calls on record, or tell one of them."""
     with clear_errors():
-        store = house.open_store(settings_from(config, data_dir=data_dir))
+        settings = settings_from(config, data_dir=data_dir)
+        store = house.open_store(settings)
         try:
             if call:
-                _show_call(store.load(call), as_json=as_json)
+                _show_call(store.load(call), settings.data_dir, as_json=as_json)
             else:
                 _list_calls(store.calls(limit, flow), as_json=as_json)
         finally:
@@ -239,8 +241,9 @@ def _list_calls(rows: list[CallRow], *, as_json: bool) -> None:
         out.print_json(json.dumps([_row(row) for row in rows]))
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("call", "started", "flow", "outcome", "cause", "seconds", "turns", "tools", "refused"):
-        table.add_column(column, justify="right" if column in ("seconds", "turns", "tools", "refused") else "left")
+    for column in ("call", "started", "flow", "outcome", "cause", "s", "turns", "tools", "refused"):
+        right = column in ("s", "turns", "tools", "refused")
+        table.add_column(column, justify="right" if right else "left", no_wrap=column in ("call", "started"))
     for row in rows:
         cdr = json.loads(row.cdr) if row.cdr else {}
         table.add_row(
@@ -257,7 +260,7 @@ def _list_calls(rows: list[CallRow], *, as_json: bool) -> None:
     out.print(table if rows else "no calls on record")
 
 
-def _show_call(journal: Any, *, as_json: bool) -> None:
+def _show_call(journal: Journal, folder: Path, *, as_json: bool) -> None:
     if as_json:
         out.print_json(json.dumps(_row(journal.row)))
         return
@@ -271,9 +274,26 @@ def _show_call(journal: Any, *, as_json: bool) -> None:
     except (ReplayError, Divergence) as error:
         err.print(f"[yellow]the timeline ends here:[/] {error}", soft_wrap=True)
     if journal.row.cdr:
-        out.print_json(journal.row.cdr.decode())
+        _print_record(msgspec.json.decode(journal.row.cdr, type=Cdr))
     if journal.row.recording:
-        out.print(f"recording: {journal.row.recording}")
+        out.print(f"recording  {folder / journal.row.recording}", soft_wrap=True)
+
+
+def _print_record(record: Cdr) -> None:
+    out.print(
+        f"[bold]{record.outcome}[/] ({record.cause}) after {record.duration_ms / 1000:.0f} s in step {record.last_step}"
+    )
+    out.print(
+        f"  {record.turns} turns, {record.barge_ins} interruptions, {record.holds} holds, {record.replies} replies"
+    )
+    for tool in record.tools:
+        out.print(f"  tool #{tool.n} {tool.tool}: {tool.state}" + (f" ({tool.reason})" if tool.reason else ""))
+    for name, value in record.slots.items():
+        out.print(f"  {name} = {value}", markup=False)
+    if record.input_tokens or record.output_tokens:
+        out.print(
+            f"  {record.input_tokens} tokens in, {record.output_tokens} out; {record.model_failures} model failures"
+        )
 
 
 def _row(row: CallRow) -> dict[str, Any]:

@@ -109,9 +109,12 @@ def _conclude(
     console.print()
     console.print(Panel("\n".join(lines + [f"[red]{failure}[/]" for failure in failures]), title=title))
     if calls:
-        data = f" --data-dir {folder}"
         console.print("Try next:")
-        console.print(f"  .venv/bin/voicegate calls {calls[0]}{data}     the call, told again from its journal")
-        console.print(f"  .venv/bin/voicegate replay {calls[0]}{data}    every decision made again and compared")
-        console.print("  .venv/bin/voicegate chat clinic --demo -v      the same flow, typed by you")
+        data = f"--data-dir {folder}"
+        for command, what in (
+            (f"calls {calls[0]} {data}", "the call, told again from its journal"),
+            (f"replay {calls[0]} {data}", "every decision made again and compared"),
+            ("chat clinic --demo -v", "the same flow, typed by you"),
+        ):
+            console.print(f"  .venv/bin/voicegate {command}   [dim]# {what}[/]", soft_wrap=True)
     return failures
