@@ -241,21 +241,21 @@ def _list_calls(rows: list[CallRow], *, as_json: bool) -> None:
         out.print_json(json.dumps([_row(row) for row in rows]))
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("call", "started", "flow", "outcome", "cause", "s", "turns", "tools", "refused"):
-        right = column in ("s", "turns", "tools", "refused")
-        table.add_column(column, justify="right" if right else "left", no_wrap=column in ("call", "started"))
+    for column in ("call", "started (UTC)", "flow", "outcome", "cause"):
+        table.add_column(column, no_wrap=True)
+    for column in ("s", "turns", "tools"):
+        table.add_column(column, justify="right")
     for row in rows:
-        cdr = json.loads(row.cdr) if row.cdr else {}
+        record = msgspec.json.decode(row.cdr, type=Cdr) if row.cdr else None
         table.add_row(
             row.header.call,
-            row.header.started_at[:19].replace("T", " "),
+            row.header.started_at[5:19].replace("T", " "),
             row.header.flow,
-            cdr.get("outcome", "purged" if row.purged else "live, or died"),
-            cdr.get("cause", ""),
-            f"{cdr['duration_ms'] / 1000:.0f}" if cdr else "",
-            str(cdr.get("turns", "")),
-            str(len(cdr["tools"])) if cdr else "",
-            str(cdr.get("refused", "")),
+            record.outcome if record else "purged" if row.purged else "live, or died",
+            record.cause if record else "",
+            f"{record.duration_ms / 1000:.0f}" if record else "",
+            str(record.turns) if record else "",
+            str(len(record.tools)) if record else "",
         )
     out.print(table if rows else "no calls on record")
 
