@@ -1,5 +1,6 @@
 """A call's end of one media leg: the leg's callbacks become facts, the call's speech orders become audio."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +23,9 @@ from app.runtime.listen import Listening
 from app.runtime.speech import Spoken
 from media.leg import CloseCode, Leg
 from media.recorder import Recorder
+
+
+log = logging.getLogger(__name__)
 
 
 class Recording(Protocol):
@@ -141,7 +145,11 @@ def recordings(folder: Path, opened: Callable[[str, str], None]) -> Recording:
     """Recordings below `folder`, one file a leg; `opened(call, name)` is told of each."""
 
     def record(call: str, rate_hz: int, now_ms: int) -> Recorder | None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            log.error("call %s is not recorded: %s", call, error.strerror)
+            return None
         name = f"{call}.wav"
         again = 2
         while (folder / name).exists():
