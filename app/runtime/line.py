@@ -1,6 +1,5 @@
 """A call's end of one media leg: the leg's callbacks become facts, the call's speech orders become audio."""
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -23,9 +22,6 @@ from app.runtime.listen import Listening
 from app.runtime.speech import Spoken
 from media.leg import CloseCode, Leg
 from media.recorder import Recorder
-
-
-log = logging.getLogger(__name__)
 
 
 class Recording(Protocol):
@@ -145,16 +141,11 @@ def recordings(folder: Path, opened: Callable[[str, str], None]) -> Recording:
     """Recordings below `folder`, one file a leg; `opened(call, name)` is told of each."""
 
     def record(call: str, rate_hz: int, now_ms: int) -> Recorder | None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            log.error("call %s is not recorded: %s", call, error.strerror)
-            return None
         name = f"{call}.wav"
         again = 2
         while (folder / name).exists():
             name, again = f"{call}-{again}.wav", again + 1
         opened(call, name)
-        return Recorder(folder / name, rate_hz, now_ms)
+        return Recorder(folder / name, rate_hz, now_ms)  # never raises: its `error` says why it is silent
 
     return record
