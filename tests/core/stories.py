@@ -103,7 +103,8 @@ def workshop(**limits: int) -> Flow:
     here = tuple(tool.name for tool in tools if tool.name != "elsewhere")
     steps = [
         Step("work", collect=("item", "size"), tools=here, next=(Transition("out", "day.filled"),)),
-        Step("out", say="Out.", collect=("size", "day"), tools=("elsewhere",), grants="gold", requires=("work",)),
+        Step("out", say="Out.", collect=("size", "day"), tools=("elsewhere",), grants="gold"),
+        Step("shut", tools=("elsewhere",), requires=("work",)),
         Step("aside", say="By the way.", collect=("size",), tools=("mark", "ship"), phrases=("by the way",)),
     ]
     return Flow(

@@ -104,7 +104,7 @@ def test_step() -> None:
 def test_requires() -> None:
     """The core leaves a step whose requirements fall; the flow's own admission does not rely on that."""
     flow = workshop()
-    state = CallState("c", phase=Phase.live, step="out", slots=CallCore(flow, "c").state.slots)
+    state = CallState("c", phase=Phase.live, step="shut", slots=CallCore(flow, "c").state.slots)
     found = semantics.admit(flow, StateView(flow, state), "elsewhere", {})
     assert found == semantics.Refusal("requires", "step work is not done")
 

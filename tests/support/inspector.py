@@ -8,7 +8,7 @@ from copy import copy, deepcopy
 
 import msgspec
 
-from app.core import cdr, codec, timeline
+from app.core import cdr, codec
 from app.core.call import Call
 from app.core.codec import Codec
 from app.core.core import WORDY, CallCore
@@ -45,6 +45,7 @@ from app.core.events import (
 from app.core.prompt import Request
 from app.core.replies import PLAYOUT_GRACE_MS
 from app.core.state import CallState, Phase, QuestionKind, ToolState
+from app.core.timeline import Timeline
 from flows import values
 from flows.model import Flow, ToolEffect
 
@@ -65,6 +66,7 @@ class Inspector:
         self._twin = CallCore(flow, call)
         self._codec, self._reader = Codec(KEY, 1), Codec(KEY, 1)
         self._seq = 0
+        self._timeline = Timeline()
         self._secrets = secrets
         self._speech = _Speech(flow)
         self._tools = _Ledger(flow)
@@ -123,7 +125,7 @@ class Inspector:
 
     def _check_orders(self, event: AnyEvent, effects: list[AnyEffect]) -> None:
         """What the runtime asks for as it carries these orders out, and what everybody else gets to see."""
-        told = [entry.text for entry in timeline.Timeline().tell(0, event, effects, sealed=self.core.sealed)]
+        told = [entry.text for entry in self._timeline.tell(0, event, effects, sealed=self.core.sealed)]
         for effect in effects:
             if isinstance(effect, StartReply):
                 request = self.requests[effect.gen] = self.core.request(effect.gen)
