@@ -6,8 +6,8 @@ import logging
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 
 import uvicorn
@@ -22,13 +22,13 @@ from app.providers import sphinx
 from app.providers.espeak import EspeakTts
 from app.providers.http_tools import HttpTools
 from app.providers.keys_only import KeysOnlyStt
-from app.providers.openai import OpenAiLlm
 from app.providers.python_tools import PythonTools
 from app.providers.rules import RulesLlm
 from app.providers.scripted import ScriptedLlm, ScriptedStt, ScriptedTts
 from app.providers.sphinx import SphinxStt
 from app.providers.toolbox import Toolbox
 from app.runtime.actor import Watch
+from app.runtime.aftermath import close_dead_calls
 from app.runtime.journal import JournalFailed, JournalWriter
 from app.runtime.line import recordings
 from app.runtime.registry import Registry
@@ -144,9 +144,12 @@ class Voicegate:
         settings = self.settings
         async with AsyncExitStack() as stack:
             listener = stack.enter_context(_listen(settings.host, settings.port))
-            self.url = f"http://{settings.host}:{listener.getsockname()[1]}"
+            host = f"[{settings.host}]" if ":" in settings.host else settings.host
+            self.url = f"http://{host}:{listener.getsockname()[1]}"
             store = SqliteStore(settings.data_dir / JOURNAL_FILE)
             stack.callback(store.close)
+            if dead := close_dead_calls(store, self._recording_of):
+                log.warning("%d calls died with an earlier server: they have their records now", dead)
             writer = JournalWriter(store, self._journal_failed)
             stack.push_async_callback(writer.close)
             providers = await stack.enter_async_context(self._providers())
@@ -213,6 +216,8 @@ class Voicegate:
                 raise SettingsError(
                     ["VOICEGATE_OPENAI_API_KEY: a flow uses an OpenAI-compatible model, which needs a key"]
                 )
+            from app.providers.openai import OpenAiLlm  # half a second, which most commands do not need
+
             llms["openai"] = OpenAiLlm(settings.openai_base_url, key)
         if "scripted" in used:
             llms["scripted"] = _scripted_llm(settings)
@@ -243,7 +248,12 @@ class Voicegate:
         return not self._registry.knows(resume_key("twilio", call_sid))
 
     def _recorded(self, call: str, name: str) -> None:
-        self._registry[call].recording = f"{RECORDINGS_FOLDER}/{name}"
+        actor = self._registry[call]
+        actor.recording = actor.recording or f"{RECORDINGS_FOLDER}/{name}"  # later legs' files have its name too
+
+    def _recording_of(self, call: str) -> str:
+        name = f"{RECORDINGS_FOLDER}/{call}.wav"
+        return name if (self.settings.data_dir / name).is_file() else ""
 
     def _journal_failed(self, call: str, error: JournalFailed) -> None:
         for actor in self._registry.calls():
@@ -283,8 +293,9 @@ class _Uvicorn(uvicorn.Server):
             )
         )
 
-    def install_signal_handlers(self) -> None:
-        pass
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -328,6 +339,7 @@ async def serve(
     def asked() -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)  # the journal is made for that
         log.info("draining: no new calls, live ones may take %d s; once more to stop at once", settings.drain_s)
         server.stop()
 

@@ -269,6 +269,10 @@ class JournalStore(Protocol):
         """Newest first."""
         ...
 
+    def unfinished(self) -> list[str]:
+        """Calls without a record that were not purged, oldest first: live ones, and those that died."""
+        ...
+
     def load(self, call: str) -> Journal:
         """`call` may be shortened to a unique beginning. Raises `LookupError` if none or several begin so."""
         ...

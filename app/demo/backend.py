@@ -3,8 +3,8 @@
 import asyncio
 import socket
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -36,5 +36,8 @@ async def clinic_backend(database: Path | None = None, *, latency_ms: int = 0) -
 
 
 class _Server(uvicorn.Server):
-    def install_signal_handlers(self) -> None:
-        pass
+    """Signals are the process's own, as in `app.main`."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

@@ -58,6 +58,10 @@ class MemoryStore:
             flow = self._flows[row.header.flow_hash]
             return Journal(row, flow, self._keys.get(name, b""), tuple(self._records[name]))
 
+    def unfinished(self) -> list[str]:
+        with self._lock:
+            return [name for name, row in self._rows.items() if row.cdr is None and not row.purged]
+
     def purge(self, before_iso: str) -> int:
         with self._lock:
             expired = [

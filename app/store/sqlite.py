@@ -5,6 +5,7 @@ when the process dies, however it dies. What `commit` has answered is on the dis
 """
 
 import fcntl
+import glob
 import os
 import sqlite3
 import threading
@@ -42,6 +43,7 @@ CREATE TABLE calls (
     purged INTEGER NOT NULL DEFAULT 0
 ) {_STRICT};
 CREATE INDEX calls_by_start ON calls (started_at);
+CREATE INDEX calls_unfinished ON calls (number) WHERE cdr IS NULL;
 CREATE TABLE keys (call TEXT PRIMARY KEY REFERENCES calls (call), key BLOB NOT NULL) {_STRICT};
 CREATE TABLE records (
     call TEXT NOT NULL REFERENCES calls (call),
@@ -125,6 +127,11 @@ class SqliteStore:
             ).fetchall()
         return [_call_row(row) for row in rows]
 
+    def unfinished(self) -> list[str]:
+        with self._reader() as db:
+            rows = db.execute("SELECT call FROM calls WHERE cdr IS NULL AND NOT purged ORDER BY number").fetchall()
+        return [call for (call,) in rows]
+
     def load(self, call: str) -> Journal:
         with self._reader() as db:
             db.execute("BEGIN")  # one snapshot for all that follows
@@ -207,6 +214,8 @@ class SqliteStore:
         if not file.is_relative_to(folder):
             return False
         try:
+            for later in file.parent.glob(f"{glob.escape(file.stem)}-*{glob.escape(file.suffix)}"):
+                later.unlink(missing_ok=True)  # a leg that came back has a file of its own
             file.unlink(missing_ok=True)
         except OSError:
             return False

@@ -150,6 +150,13 @@ def test_calls_are_listed_newest_first(store: JournalStore) -> None:
     assert store.calls(flow="none") == store.calls(limit=0) == store.calls(limit=-1) == []
 
 
+def test_calls_without_a_record_are_unfinished(store: JournalStore) -> None:
+    commit(store, begin("c1"), begin("c2"), begin("c3"), begin("c4", started_at="2029-01-01T10:00:00.000Z"))
+    commit(store, Finish("c2", 1, b"{}"), Finish("c4", 1, b"{}"))
+    store.purge(START)
+    assert store.unfinished() == ["c1", "c3"]
+
+
 def test_a_call_may_be_named_by_its_beginning(store: JournalStore) -> None:
     commit(store, begin("ab1"), begin("ab2"), begin("ab"), begin("x_%"), begin("xyz"))
     assert store.load("ab1").row.header.call == "ab1"

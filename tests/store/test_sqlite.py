@@ -307,6 +307,8 @@ def test_purge_deletes_recordings_but_nothing_outside_the_folder(tmp_path: Path)
         for name in ["here", "gone", "evil", "stuck", "none"]:
             store.commit([begin(name)])
         (folder / "recordings" / "here.wav").write_bytes(b"x")
+        (folder / "recordings" / "here-2.wav").write_bytes(b"x")
+        (folder / "recordings" / "hereafter.wav").write_bytes(b"x")
         (folder / "recordings" / "stuck").mkdir()
         store.commit(
             [
@@ -322,6 +324,8 @@ def test_purge_deletes_recordings_but_nothing_outside_the_folder(tmp_path: Path)
         assert {row.header.call for row in store.calls() if row.purged} == {"here", "gone", "none"}
         assert outside.exists()
         assert not (folder / "recordings" / "here.wav").exists()
+        assert not (folder / "recordings" / "here-2.wav").exists(), "of a leg that came back"
+        assert (folder / "recordings" / "hereafter.wav").exists()
 
 
 def test_purge_goes_through_many_calls(tmp_path: Path) -> None:
