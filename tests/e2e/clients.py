@@ -77,7 +77,8 @@ class Caller:
     async def quiet(self, for_s: float = QUIET_S) -> None:
         """The agent has said something since the last time, and has been silent for this long."""
         await self.until(lambda: len(self.frames) > self._heard or self.closed)
-        while (left_s := self.frames[-1][0] + for_s - self._loop.time()) > 0:
+        assert self.closed is None, f"closed: {self.closed}"
+        while (left_s := self.frames[-1][0] + for_s - self._loop.time()) > 0:  # noqa: ASYNC110 - silence is no event
             await asyncio.sleep(left_s)
         self._heard = len(self.frames)
 

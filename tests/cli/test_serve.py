@@ -1,0 +1,101 @@
+"""`voicegate serve` as a process: signals, and a death in the middle of a call."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from app.store.sqlite import SqliteStore
+from tests.cli.inside import Inside
+from tests.cli.process import serving
+from tests.e2e.clients import dial, ringing
+
+FLOWS = Path(__file__).parent.parent / "e2e" / "flows"
+TALK = FLOWS / "talk.yaml"
+LECTURE = FLOWS / "lecture.yaml"
+
+
+async def test_sigterm_drains(tmp_path: Path) -> None:
+    async with serving(TALK, folder=tmp_path) as gate, dial(gate.ws("/ws/audio/talk")) as caller:
+        assert (await gate.health())[1]["calls"] == 1
+        await caller.asked("Which day")
+        gate.process.send_signal(signal.SIGTERM)
+        await gate.draining()
+        status, told = await gate.health()
+        assert (status, told["status"], told["calls"]) == (503, "draining", 1)
+        async with ringing(gate.ws("/ws/audio/talk")) as late:
+            assert await late.until_closed() == (4503, "the server is about to stop")
+        await caller.type("monday")
+        await caller.asked("Monday. Is that right?")
+        await caller.key("#")
+        assert (await caller.until_closed())[0] == 1000
+        assert caller.ended == ("flow", "told")
+        assert await gate.over() == 0
+        assert "Traceback" not in gate.err
+
+
+async def test_draining_has_an_end(tmp_path: Path) -> None:
+    async with (
+        serving(LECTURE, folder=tmp_path, VOICEGATE_DRAIN_S="1") as gate,
+        dial(gate.ws("/ws/audio")) as caller,
+    ):
+        await caller.until(lambda: caller.frames)
+        gate.process.send_signal(signal.SIGTERM)
+        await caller.until_closed()
+        assert caller.ended == ("drain", "hung-up")
+        assert await gate.over() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal_stops_at_once(tmp_path: Path, number: signal.Signals) -> None:
+    async with (
+        serving(LECTURE, folder=tmp_path, VOICEGATE_DRAIN_S="600") as gate,
+        dial(gate.ws("/ws/audio")) as caller,
+    ):
+        await caller.until(lambda: caller.frames)
+        gate.process.send_signal(number)
+        await gate.draining()
+        assert gate.process.returncode is None
+        gate.process.send_signal(number)
+        assert await gate.over() != 0
+        assert "Traceback" not in gate.err
+
+
+async def test_an_idle_server_stops_with_status_0(tmp_path: Path) -> None:
+    async with serving(TALK, folder=tmp_path) as gate:
+        gate.process.send_signal(signal.SIGINT)
+        assert await gate.over() == 0
+        assert "Traceback" not in gate.err
+
+
+async def test_a_killed_server_leaves_readable_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = Inside(tmp_path, monkeypatch)
+    async with serving(TALK, folder=tmp_path) as gate, dial(gate.ws("/ws/audio/talk")) as caller:
+        await caller.asked("Which day")
+        await caller.type("monday")
+        await caller.asked("Monday. Is that right?")
+        gate.process.kill()
+        await gate.over()
+        call = caller.call
+    before = inside("replay", call[:6])
+    assert before.status == 0, before.err
+    assert "live" in before.out
+    assert call in inside("calls").out
+    async with serving(TALK, folder=tmp_path):
+        listed = json.loads(inside("calls", "--json").out)
+        assert [row["call"] for row in listed] == [call]
+        record = listed[0]["cdr"]
+        assert (record["cause"], record["outcome"], record["last_step"]) == ("server-died", "server-died", "ask")
+        assert record["turns"] == 1
+        assert record["duration_ms"] > 0
+        assert listed[0]["recording"] == f"recordings/{call}.wav"
+        assert (tmp_path / "var" / listed[0]["recording"]).is_file()
+        assert inside("replay", call).status == 0
+    store = SqliteStore(tmp_path / "var" / "journal.sqlite")
+    try:
+        assert store.purge("2999-01-01T00:00:00.000Z") == 1, "retention can delete it now"
+        assert store.load(call).key == b""
+        assert not (tmp_path / "var" / listed[0]["recording"]).exists()
+    finally:
+        store.close()
