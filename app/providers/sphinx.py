@@ -17,7 +17,7 @@ from app.core.prompt import Hearing
 from app.ports import Fault, Heard, Pcm, ProviderError
 from app.providers.frames import Frame
 from app.providers.process import Process
-from app.providers.sphinx_worker import AUDIO, BEGIN, DROP, FINISH, HEARD, Begin, Result, dictionary
+from app.providers.sphinx_worker import AUDIO, BEGIN, DROP, FINISH, HEARD, NARROW_HZ, Begin, Result, dictionary
 from flows import grammar
 from flows.model import SlotType
 
@@ -29,9 +29,10 @@ MAX_GRAMMAR_CHARS = 64_000
 FINISH_TIMEOUT_S = 5.0
 RATES_HZ = (8000, 16_000, 24_000, 48_000)
 
-FLOOR = -14.0
-"""The least margin of the grammar's score over free sounds, a frame, at which words are believed. Tuned on synthetic
-voices (`tests/bench/bench_stt.py`): lower accepts more that is none of it, higher asks people again."""
+FLOOR_WIDE, FLOOR_NARROW = -14.0, -17.0
+"""The least margin of the grammar's score over free sounds, a frame, at which words are believed; at 8 kHz everything
+fits worse. Tuned on synthetic voices (`tests/bench/bench_stt.py`): lower accepts more that is none of it, higher asks
+people again."""
 FLOOR_DIGITS = -9.0
 """Digit words are short and fit anything: more is asked of them."""
 CONFIDENCE_SLOPE = 5.0
@@ -113,7 +114,8 @@ class SphinxStream:
         self._make_grammar = grammar
         self._rate_hz = rate_hz
         self._grammar = ""
-        self._floor = FLOOR
+        self._words_floor = FLOOR_NARROW if rate_hz <= NARROW_HZ else FLOOR_WIDE
+        self._floor = self._words_floor
         self._cmn = ""
         self._utterances: dict[int, _Utterance] = {}
         self._finishing: set[_Utterance] = set()
@@ -121,7 +123,7 @@ class SphinxStream:
 
     def expect(self, hearing: Hearing) -> None:
         self._grammar = self._make_grammar(hearing)
-        self._floor = FLOOR
+        self._floor = self._words_floor
         if hearing.slots and hearing.slots[0].type in (SlotType.digits, SlotType.number, SlotType.money):
             self._floor = FLOOR_DIGITS
 
