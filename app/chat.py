@@ -20,6 +20,8 @@ from flows import load
 from flows.model import Flow
 
 LEG = "terminal"
+POLL_MS = 20
+MAX_REST_MS = 60_000
 HANGUP_WORDS = ("/quit", "/hangup")
 
 
@@ -38,8 +40,13 @@ async def chat(
     lines: AsyncIterator[str],
     show: Callable[[str], None],
     watch: Watch,
+    *,
+    paced: bool = False,
 ) -> CallActor:
-    """One typed call. A line of digits (with # and *) is keyed, any other is said; the end of `lines` hangs up."""
+    """One typed call. A line of digits (with # and *) is keyed, any other is said; the end of `lines` hangs up.
+
+    Where it is `paced`, each line waits until the agent has nothing more to say or to do.
+    """
     clock = SystemClock()
     server = Voicegate(settings, {flow.name: flow}, environment)
     writer = JournalWriter(MemoryStore())
@@ -51,17 +58,19 @@ async def chat(
         actor.attach(Typed(show, actor.post), NoEar())
         actor.post(CallStarted(LEG, "text"))
         async with asyncio.TaskGroup() as group:
-            reader = group.create_task(_read(actor, lines))
+            reader = group.create_task(_read(actor, lines, paced=paced))
             await actor.run()
             reader.cancel()
     await writer.close()
     return actor
 
 
-async def _read(actor: CallActor, lines: AsyncIterator[str]) -> None:
+async def _read(actor: CallActor, lines: AsyncIterator[str], *, paced: bool) -> None:
     async with aclosing(lines) as typed:  # type: ignore[type-var]  # generators close, other iterators need not
         async for line in typed:
             text = line.strip()
+            if paced:
+                await _at_rest(actor)
             if text in HANGUP_WORDS:
                 break
             if text and set(text) <= set("0123456789*#"):
@@ -71,4 +80,13 @@ async def _read(actor: CallActor, lines: AsyncIterator[str]) -> None:
                 actor.post(TextReceived(text))
             if actor.core.state.phase is Phase.ended:
                 return
+    if paced:
+        await _at_rest(actor)
     actor.post(CallerHungUp(LEG))
+
+
+async def _at_rest(actor: CallActor) -> None:
+    for _ in range(MAX_REST_MS // POLL_MS):
+        await asyncio.sleep(POLL_MS / 1000)
+        if actor.at_rest:
+            return

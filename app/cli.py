@@ -7,8 +7,9 @@ import os
 import secrets
 import sys
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,6 +45,8 @@ err = Console(stderr=True, highlight=False)
 Config = Annotated[Path | None, typer.Option(help="A TOML file with settings; else voicegate.toml if there is one.")]
 Data = Annotated[Path | None, typer.Option("--data-dir", help="Where journals and recordings live.")]
 FlowName = Annotated[str, typer.Argument(help="A flow's file, or the name of a shipped one.")]
+
+MAX_TYPED_CHARS = 10_000
 
 USER_ERRORS = (SettingsError, load.FlowError, house.StartError, StoreError, ProviderError, ReplayError, LookupError)
 
@@ -89,12 +92,12 @@ def serve(
         environment = with_dotenv(os.environ)
         for flow in served.values():
             for line in house.warnings(settings, flow, environment):
-                err.print(f"[yellow]warning:[/] flow {flow.name}: {line}")
+                err.print(f"[yellow]warning:[/] flow {flow.name}: {escape(line)}", soft_wrap=True)
 
         def ready(url: str) -> None:
             socket_url = url.replace("http", "ws", 1)
-            out.print(f"[bold]Voicegate {house.VERSION}[/] serves {', '.join(served)} on {url}")
-            out.print(f"  plain audio  {socket_url}/ws/audio", f"  Twilio       {socket_url}/ws/twilio", sep="\n")
+            out.print(f"[bold]Voicegate {house.VERSION}[/] serves {', '.join(served)} on {url}", soft_wrap=True)
+            out.print(f"  plain audio  {socket_url}/ws/audio\n  Twilio       {socket_url}/ws/twilio", soft_wrap=True)
 
         uvloop.run(house.serve(settings, served, environment, ready))
 
@@ -123,7 +126,7 @@ def chat(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show steps, slots and verdicts too.")] = False,
     config: Config = None,
 ) -> None:
-    """Talk to a flow by typing. Digits are keyed, /quit hangs up."""
+    """Talk to a flow by typing. Digits are keyed, /quit hangs up. Lines from a file wait for their turn."""
     from app.demo.backend import clinic_backend
 
     with clear_errors():
@@ -132,7 +135,7 @@ def chat(
         served = next(iter(house.load_flows(settings).values()))
 
         def show(text: str) -> None:
-            out.print(f"[bold green]agent[/]  {text}")
+            out.print(f"[bold green]agent[/]  {escape(text)}")
 
         story = timeline.Timeline()
 
@@ -142,11 +145,17 @@ def chat(
                     print_entry(out, entry)
 
         async def run() -> None:
-            if demo:
-                async with clinic_backend() as variables:
-                    actor = await chat_room.chat(settings, served, {**environment, **variables}, _typed(), show, watch)
-            else:
-                actor = await chat_room.chat(settings, served, environment, _typed(), show, watch)
+            backend: AbstractAsyncContextManager[dict[str, str]] = clinic_backend() if demo else nullcontext({})
+            async with backend as variables:
+                actor = await chat_room.chat(
+                    settings,
+                    served,
+                    {**environment, **variables},
+                    _typed(sys.stdin.fileno()),
+                    show,
+                    watch,
+                    paced=not sys.stdin.isatty(),
+                )
             assert actor.record is not None
             out.print(f"[dim]over: {actor.record.outcome} ({actor.record.cause})[/]")
 
@@ -202,7 +211,7 @@ def replay_call(
     data_dir: Data = None,
     config: Config = None,
 ) -> None:
-    """Rebuild a call from its journal and compare every decision. Exit status 1 if one differs."""
+    """Make every decision of a call again and compare. Exit status 1 if one differs, 2 if one is unreadable."""
     with clear_errors():
         store = house.open_store(settings_from(config, data_dir=data_dir))
         try:
@@ -225,8 +234,20 @@ def main() -> None:
     app()
 
 
-async def _typed() -> AsyncIterator[str]:
-    while line := await asyncio.to_thread(sys.stdin.readline):
+async def _typed(descriptor: int) -> AsyncIterator[str]:
+    """Its lines. The reading thread is a daemon, since nothing can end its wait for a line that nobody types."""
+    loop = asyncio.get_running_loop()
+    lines: asyncio.Queue[str] = asyncio.Queue(maxsize=1)
+
+    def read() -> None:
+        # A file of its own: the interpreter cannot close sys.stdin while a thread waits in it.
+        with open(descriptor, encoding="utf-8", errors="replace", closefd=False) as typed, suppress(RuntimeError):
+            while line := typed.readline(MAX_TYPED_CHARS):
+                asyncio.run_coroutine_threadsafe(lines.put(line), loop).result()
+            asyncio.run_coroutine_threadsafe(lines.put(""), loop).result()
+
+    threading.Thread(target=read, daemon=True, name="typed").start()
+    while line := await lines.get():
         yield line
 
 

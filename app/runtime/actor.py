@@ -111,6 +111,12 @@ class CallActor:
 
     # From outside
 
+    @property
+    def at_rest(self) -> bool:
+        """Nothing is under way or waits: the next word is the caller's."""
+        state = self.core.state
+        return not self._mailbox and state.reply is None and state.due is None and not self._tools.busy
+
     def post(self, event: AnyEvent) -> None:
         """Never blocks; from the loop's thread."""
         if len(self._mailbox) >= MAILBOX_MAX:

@@ -25,6 +25,10 @@ class ToolJobs:
         self._allowed: dict[int, AllowTool] = {}
         self._jobs: dict[int, asyncio.Task[None]] = {}
 
+    @property
+    def busy(self) -> bool:
+        return any(not job.done() for job in self._jobs.values())
+
     def allow(self, order: AllowTool) -> None:
         """The write-ahead barrier: its record durable, its `once` key reserved in the same transaction."""
         self._allowed[order.n] = order
