@@ -118,6 +118,11 @@ class Playout:
         return self._active
 
     @property
+    def running(self) -> bool:
+        """Frames go out one after the other. Where they do not, a tick after a push sends at once what is due."""
+        return self._running
+
+    @property
     def buffered_ms(self) -> int:
         """Audio that waits to be sent; whoever pushes faster than real time keeps it below `MAX_BUFFERED_MS`."""
         return (self._pushed - self._sent) * 1000 // self.rate_hz

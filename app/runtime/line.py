@@ -60,7 +60,7 @@ class Line:
         self._leg = leg
         stream = self._stt.open(leg.ear_rate_hz, flow.language)
         self._listening = Listening(stream, actor.spawn, actor.post)
-        output = Spoken(leg.playout, self._tts, flow.voice, actor.spawn, actor.post, leg.caption)
+        output = Spoken(leg.playout, self._tts, flow.voice, actor.spawn, actor.post, leg.caption, self._tick)
         actor.attach(output, self._listening, self._replaced)
         actor.on_end(self._end)
         leg.recorder = self._record(actor.call, leg.rate_hz, self._clock.monotonic_ms())
@@ -126,6 +126,10 @@ class Line:
         assert self._leg is not None
         self._leg.close(CloseCode.replaced, "another connection took its place")
         self.lost()
+
+    def _tick(self) -> None:
+        assert self._leg is not None
+        self._leg.tick(self._clock.monotonic_ms())
 
     def _gone(self) -> None:
         self._close_recorder()

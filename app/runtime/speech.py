@@ -30,10 +30,17 @@ class Output(Protocol):
 
 
 class Spoken:
-    """Synthesis into one leg's playout: one job a reply, sentence after sentence."""
+    """Synthesis into one leg's playout: one job a reply, sentence after sentence. `tick` is the leg's, for now."""
 
     def __init__(
-        self, playout: Playout, tts: Tts, voice: Voice, spawn: Spawn, post: Post, caption: Callable[[str], None]
+        self,
+        playout: Playout,
+        tts: Tts,
+        voice: Voice,
+        spawn: Spawn,
+        post: Post,
+        caption: Callable[[str], None],
+        tick: Callable[[], None],
     ) -> None:
         self._playout = playout
         self._tts = tts
@@ -41,6 +48,7 @@ class Spoken:
         self._spawn = spawn
         self._post = post
         self._caption = caption
+        self._tick = tick
         self._gen = 0
         self._waiting: deque[tuple[int, str]] = deque()
         self._ended = False
@@ -103,6 +111,8 @@ class Spoken:
         async with aclosing(self._tts.speak(text, self._voice, playout.rate_hz)) as chunks:
             async for chunk in chunks:
                 playout.push(gen, index, chunk.pcm, [(mark.chars, mark.samples) for mark in chunk.marks])
+                if not playout.running:
+                    self._tick()  # the first sound does not wait for the clock
         playout.end_sentence(gen, index, len(text))
 
 
