@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from app.api import http, twilio
 from app.api.access import Access
@@ -277,7 +278,7 @@ class Voicegate:
 class _Uvicorn(uvicorn.Server):
     """Uvicorn without its own signal handling: the process's signals mean drain, and are ours."""
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         super().__init__(
             uvicorn.Config(
                 app,

@@ -1,11 +1,10 @@
 """The server's HTTP side: health now, and the doors that transports and tools bring with them."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import JSONResponse
-from starlette.routing import WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.wire import Health
 from app.runtime.registry import Registry
@@ -17,11 +16,11 @@ def create(
     version: str,
     flows: Sequence[str],
     trouble: Callable[[], str],
-    sockets: Any,
+    sockets: ASGIApp,
     routers: Sequence[APIRouter] = (),
     mounts: Sequence[tuple[str, FastAPI]] = (),
-) -> FastAPI:
-    """`sockets` is the ASGI application of `/ws/...`; `trouble` says in a word what is wrong, or nothing."""
+) -> ASGIApp:
+    """`sockets` takes every WebSocket; `trouble` says in a word what is wrong, or nothing."""
     app = FastAPI(title="Voicegate", version=version, docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/health")
@@ -37,5 +36,9 @@ def create(
         app.include_router(router)
     for path, mounted in mounts:
         app.mount(path, mounted)
-    app.router.routes.append(WebSocketRoute("/ws/{path:path}", sockets))
-    return app
+
+    async def front(scope: Scope, receive: Receive, send: Send) -> None:
+        # Past the framework's routing and middleware, whose wrappers each audio frame would have to cross.
+        await (sockets if scope["type"] == "websocket" else app)(scope, receive, send)
+
+    return front
