@@ -62,6 +62,9 @@ class Ear:
         """Any length. What comes faster than `MAX_SPEED` beyond the burst is dropped and counted."""
         pcm = self._admit(pcm, now_ms)
         size = self._frame_samples
+        if len(pcm) == size and not len(self._rest):
+            self._frame(pcm, now_ms)
+            return
         if len(self._rest):
             pcm = np.concatenate((self._rest, pcm))
         start = 0

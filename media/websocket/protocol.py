@@ -5,10 +5,10 @@ orders into messages to send. Text messages are `str`, binary ones `bytes`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import msgspec
+from msgspec import Struct
 
 from media.audio import Pcm
 from media.leg import CloseCode
@@ -51,8 +51,7 @@ class ProtocolError(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(Struct, frozen=True):
     """The peer has introduced itself: always the first event, and the only one until it is admitted."""
 
     rate_hz: int
@@ -63,31 +62,26 @@ class Begun:
     caller: str = ""
     called: str = ""
     peer_call: str = ""
-    parameters: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Audio:
+class Audio(Struct, frozen=True):
     pcm: Pcm
 
 
-@dataclass(frozen=True, slots=True)
-class DigitPressed:
+class DigitPressed(Struct, frozen=True):
     digit: str
 
 
-@dataclass(frozen=True, slots=True)
-class TextTyped:
+class TextTyped(Struct, frozen=True):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class MarkPlayed:
+class MarkPlayed(Struct, frozen=True):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped:
+class Stopped(Struct, frozen=True):
     """A goodbye."""
 
 

@@ -132,8 +132,10 @@ class _Connection:
             finally:
                 self._server.arriving(-1)
             while leg is not None and self._closing is None:
-                for event in await self._next():
-                    self._dispatch(leg, event)
+                message = await self._receive()
+                now_ms = int(self._loop.time() * 1000)
+                for event in self._events(message, now_ms):
+                    self._dispatch(leg, event, now_ms)
         except (ProtocolError, Refused) as error:
             if self._leg is not None:
                 self._leg.gone(goodbye=False)
@@ -148,7 +150,7 @@ class _Connection:
             async with asyncio.timeout(START_TIMEOUT_S):
                 events: list[Event] = []
                 while not events:
-                    events = await self._next()
+                    events = self._events(await self._receive(), int(self._loop.time() * 1000))
         except TimeoutError:
             raise ProtocolError(CloseCode.timeout, f"no start within {START_TIMEOUT_S} s") from None
         begun = events[0]
@@ -175,21 +177,19 @@ class _Connection:
             leg.failed(error)
         return leg
 
-    async def _next(self) -> list[Event]:
-        message = await self._receive()
+    def _events(self, message: MutableMapping[str, Any], now_ms: int) -> list[Event]:
         if message["type"] == "websocket.disconnect":
             raise _Disconnected(message.get("code") or 0)
-        now_ms = int(self._loop.time() * 1000)
         text = message.get("text")
         if text is not None:
             return self._protocol.receive_text(text, now_ms)
         return self._protocol.receive_binary(message["bytes"], now_ms)
 
-    def _dispatch(self, leg: Leg, event: Event) -> None:
+    def _dispatch(self, leg: Leg, event: Event, now_ms: int) -> None:
         try:
             match event:
                 case Audio():
-                    leg.receive(event.pcm, int(self._loop.time() * 1000))
+                    leg.receive(event.pcm, now_ms)
                 case DigitPressed():
                     leg.digit(event.digit)
                 case TextTyped():
