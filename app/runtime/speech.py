@@ -11,6 +11,11 @@ from app.ports import ProviderError, Tts
 from flows.model import Voice
 from media.playout import Playout, PlayoutOverflow
 
+MAX_AHEAD_MS = 4000
+"""While this much waits to be played, no further sentence is synthesized: most replies are interrupted before it."""
+
+MIN_WAIT_MS = 100
+
 Post = Callable[[AnyEvent], None]
 Spawn = Callable[..., "asyncio.Task[None]"]
 
@@ -95,6 +100,7 @@ class Spoken:
                     return
                 self._more.clear()
                 await self._more.wait()
+            await self._nearly_due()
             index, text = self._waiting.popleft()
             self._caption(text)
             try:
@@ -105,6 +111,10 @@ class Spoken:
             except PlayoutOverflow:
                 self._post(SpeechFailed(gen, index, "overflow"))
                 return
+
+    async def _nearly_due(self) -> None:
+        while (early_ms := self._playout.buffered_ms - MAX_AHEAD_MS) > 0:
+            await asyncio.sleep(max(early_ms, MIN_WAIT_MS) / 1000)
 
     async def _sentence(self, gen: int, index: int, text: str) -> None:
         playout = self._playout
