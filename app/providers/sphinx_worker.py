@@ -163,6 +163,7 @@ class Utterance:
         self._words = decoders.take(begin.grammar)
         self._sounds = decoders.take("")
         for decoder in (self._words, self._sounds):
+            decoder.reinit_feat()  # or what it remembers of another call's sound goes on
             decoder.set_cmn(begin.cmn or FIRST_CMN)
             decoder.start_utt()
 
@@ -183,7 +184,7 @@ class Utterance:
         self._words.end_utt()
         self._sounds.end_utt()
         text, margin = self._judge()
-        cmn = self._words.get_cmn(False)
+        cmn = self._words.get_cmn(True)
         self._give_back()
         return Result(text if margin >= self._begin.floor else "", margin, cmn)
 

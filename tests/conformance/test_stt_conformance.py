@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+import pytest_asyncio
 
 from app.core.prompt import Hearing
 from app.ports import Fault, Heard, Pcm, ProviderError, Stt, SttStream
@@ -14,6 +15,8 @@ from app.providers.espeak import EspeakTts
 from app.providers.scripted import ScriptedStt
 from app.providers.sphinx import SphinxStt
 from flows.model import Voice
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 RATE_HZ = 16_000
 FRAME = RATE_HZ // 50
@@ -53,13 +56,15 @@ def audio() -> dict[str, Pcm]:
     return spoken()
 
 
-@pytest.fixture(
+@pytest_asyncio.fixture(
     params=[
         "scripted",
         pytest.param(
             "sphinx", marks=pytest.mark.skipif(not sphinx.available(), reason="pocketsphinx: no build for this Python")
         ),
-    ]
+    ],
+    scope="module",
+    loop_scope="module",
 )
 async def stt(request: pytest.FixtureRequest, audio: dict[str, Pcm]) -> AsyncIterator[Stt]:
     def recognise(pcm: Pcm, hearing: Hearing | None) -> str:
@@ -220,3 +225,7 @@ async def test_stopping_ends_what_is_pending(stt: Stt, stream: SttStream, audio:
         await asyncio.sleep(0)
         await stt.stop()
     assert finishing.result() == Fault.cut
+    await stt.start()
+    again = stt.open(RATE_HZ, "en")
+    again.expect(DAYS)
+    assert await hear(again, 1, audio["yes"]) == "yes"

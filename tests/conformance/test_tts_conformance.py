@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import pytest_asyncio
 
 from app.ports import Fault, Mark, Pcm, ProviderError, SpeechChunk, Tts
 from app.providers.espeak import EspeakTts
@@ -35,7 +36,10 @@ TEXTS = {
 }
 
 
-@pytest.fixture(params=["scripted", "espeak"])
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(params=["scripted", "espeak"], scope="module", loop_scope="module")
 async def tts(request: pytest.FixtureRequest) -> AsyncIterator[Tts]:
     made: Tts = ScriptedTts() if request.param == "scripted" else EspeakTts()
     await made.start()
