@@ -6,6 +6,7 @@ explore it with views of its own. It knows nothing of liveness, `gen`, `rev` or 
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 from typing import Protocol
 
 from msgspec import Struct
@@ -27,6 +28,11 @@ class Status(StrEnum):
     failed = "failed"
     unknown = "unknown"
     declined = "declined"  # the caller said no to its confirmation
+
+
+STATUSES = frozenset(Status)
+
+CACHED_NAMES = 4096
 
 
 class Result(Struct, frozen=True):
@@ -160,6 +166,11 @@ def _fits(argument: Argument, value: Value) -> bool:
             return isinstance(value, str) and 0 < len(value) <= argument.max_chars
 
 
+@lru_cache(CACHED_NAMES)
+def _parts(name: str) -> tuple[str, ...]:
+    return tuple(name.split("."))
+
+
 class _Names:
     """Looks up what guards may ask for; `check` lists the same names."""
 
@@ -176,7 +187,7 @@ class _Names:
         return self._nesting > 0 and expr.holds(step.done, deeper)
 
     def __call__(self, name: str) -> object:
-        match name.split("."):
+        match _parts(name):
             case ["attempts"]:
                 return self._view.attempts
             case ["visits"]:
@@ -195,6 +206,6 @@ class _Names:
 
     def _tool(self, tool: str, field: str) -> object:
         result = self._view.result(tool)
-        if field in Status.__members__:
+        if field in STATUSES:
             return result is not None and result.status == field
         return result.fields.get(field) if result is not None and result.status is Status.done else None
