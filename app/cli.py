@@ -25,7 +25,7 @@ from app import chat as chat_room
 from app import main as house
 from app.core import timeline
 from app.core.cdr import Cdr
-from app.ports import CallRow, Journal, ProviderError, StoreError
+from app.ports import CallRow, Journal, NoSuchCall, ProviderError, StoreError
 from app.runtime.actor import Seen
 from app.runtime.replay import Divergence, ReplayError, replay
 from app.screen import print_entry
@@ -48,7 +48,7 @@ FlowName = Annotated[str, typer.Argument(help="A flow's file, or the name of a s
 
 MAX_TYPED_CHARS = 10_000
 
-USER_ERRORS = (SettingsError, load.FlowError, house.StartError, StoreError, ProviderError, ReplayError, LookupError)
+USER_ERRORS = (SettingsError, load.FlowError, house.StartError, StoreError, ProviderError, ReplayError, NoSuchCall)
 
 
 @contextmanager

@@ -274,7 +274,7 @@ class JournalStore(Protocol):
         ...
 
     def load(self, call: str) -> Journal:
-        """`call` may be shortened to a unique beginning. Raises `LookupError` if none or several begin so."""
+        """`call` may be shortened to a unique beginning. Raises `NoSuchCall` if none or several begin so."""
         ...
 
     def purge(self, before_iso: str) -> int:
@@ -282,6 +282,10 @@ class JournalStore(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class NoSuchCall(LookupError):
+    """No call, or several, begin with what was asked for."""
 
 
 class StoreError(Exception):

@@ -24,6 +24,9 @@ SLOT_FIELDS = ("filled", "confirmed")
 TOOL_FIELDS = tuple(Status.__members__)
 
 _RESERVED = frozenset((*CALL_NAMES, "steps", "env", "value", "level", "and", "or", "not", "in", "true", "false"))
+MODEL_FUNCTIONS = frozenset(("set_slots", "digress", "answer"))
+"""What models are offered beside a step's tools."""
+
 _INTENTS = frozenset(("yes", "no", "repeat"))
 _HEARD = re.compile(r"[a-z' ]+")
 _ATOM = re.compile(r"\\.|\[\^?\]?[^\]]*\]")
@@ -94,6 +97,8 @@ class _Checker:
             for name in names:
                 if name in _RESERVED:
                     yield self._error((kind, name), "this name has a meaning of its own in guards")
+        for name in MODEL_FUNCTIONS & flow.tools.keys():
+            yield self._error(("tools", name), "models know a function of the software's own by this name")
         if STAY in flow.steps:
             yield self._error(("steps", STAY), "stay means not to move")
 

@@ -162,6 +162,8 @@ def _said(kind: str, message: str, path: tuple[str | int, ...], *, is_key: bool)
             return "is required", ""
         case "extra_forbidden" if key in schema.NOT_YET:
             return "not supported yet", ""
+        case "extra_forbidden" if " " in key.strip():
+            return "there is no such key", "text with a comma or a colon needs quotation marks"
         case "extra_forbidden":
             return "there is no such key", did_you_mean(key, schema.keys_at(path[:-1]))
         case "string_pattern_mismatch":

@@ -49,7 +49,7 @@ def spoken(slot: Slot, value: Value) -> str:
     match slot.type:
         case SlotType.date if isinstance(value, str) and (found := _ISO_DATE.fullmatch(value)):
             return f"{MONTHS[int(found[2]) - 1].capitalize()} {ordinal(int(found[3]))}, {int(found[1])}"
-        case SlotType.digits:
+        case SlotType.digits | SlotType.string if slot.type is SlotType.digits or by_keys(slot):
             text = str(value)
             groups = [text[at : at + DIGIT_GROUP] for at in range(0, len(text), DIGIT_GROUP)]
             return ", ".join(" ".join(group) for group in groups)

@@ -250,9 +250,8 @@ def _over(call: Call, reply: Reply, sentence: int, chars: int) -> None:
     if text or requests:
         calls = tuple(gate.as_requested(call, entry) for entry in requests)
         state.history.insert(reply.history_at, Message("agent", text, calls))
-    said = [line for index, line in enumerate(reply.spoken) if index != reply.question_at]
-    if said:
-        state.said = said
+    if reply.spoken:
+        state.said = [line for index, line in enumerate(reply.spoken) if index != reply.question_at]
     state.reply = None
     slots.answer_by_key(call)
 

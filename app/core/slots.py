@@ -143,7 +143,8 @@ def _accept(call: Call, slot: Slot, value: Value) -> None:
         call.want()
         return
     call.state.question = None
-    call.state.attempts = 0 if held.value is None else call.state.attempts
+    if not slot.confirm:
+        call.state.attempts = 0  # else once it is confirmed: a caller who says no to every read-back is not getting on
     put(call, slot.name, value, confirmed=not slot.confirm)
     if slot.sensitive:
         _withhold_words(call)

@@ -137,7 +137,7 @@ class JournalWriter:
         self._put(_Item(lane, Finish(lane.call, lane.epoch, cdr, recording)))
 
     async def load(self, call: str) -> Journal:
-        """Read a journal without disturbing the writing or the loop. Raises `StoreError` and `LookupError`."""
+        """Read a journal without disturbing the writing or the loop. Raises `StoreError` and `NoSuchCall`."""
         return await asyncio.to_thread(self._store.load, call)
 
     async def close(self) -> None:

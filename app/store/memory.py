@@ -7,7 +7,7 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from app.core.codec import Record
-from app.ports import Append, Begin, CallRow, Finish, Journal, Release, Reserve, StoreError, Write, Written
+from app.ports import Append, Begin, CallRow, Finish, Journal, NoSuchCall, Release, Reserve, StoreError, Write, Written
 
 
 class MemoryStore:
@@ -50,9 +50,9 @@ class MemoryStore:
         with self._lock:
             names = [call] if call in self._rows else [name for name in self._rows if call and name.startswith(call)]
             if not names:
-                raise LookupError(f"no call {call!r}")
+                raise NoSuchCall(f"no call {call!r}")
             if len(names) > 1:
-                raise LookupError(f"several calls begin with {call!r}")
+                raise NoSuchCall(f"several calls begin with {call!r}")
             name = names[0]
             row = self._rows[name]
             flow = self._flows[row.header.flow_hash]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self, assert_never
 
 from app.core.codec import CallHeader, Record
-from app.ports import Append, Begin, CallRow, Finish, Journal, Release, Reserve, StoreError, Write, Written
+from app.ports import Append, Begin, CallRow, Finish, Journal, NoSuchCall, Release, Reserve, StoreError, Write, Written
 
 SCHEMA_VERSION = 1
 BUSY_MS = 5_000
@@ -141,10 +141,10 @@ class SqliteStore:
                 (call,),
             ).fetchall()
             if not call or not rows:
-                raise LookupError(f"no call {call!r}")
+                raise NoSuchCall(f"no call {call!r}")
             row = _call_row(rows[0])
             if len(rows) > 1 and row.header.call != call:
-                raise LookupError(f"several calls begin with {call!r}")
+                raise NoSuchCall(f"several calls begin with {call!r}")
             name = (row.header.call,)
             (flow,) = db.execute("SELECT body FROM flows WHERE hash = ?", (row.header.flow_hash,)).fetchone()
             key = db.execute("SELECT key FROM keys WHERE call = ?", name).fetchone()

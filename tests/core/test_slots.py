@@ -327,3 +327,26 @@ def test_who_speaks_in_a_digression_is_not_left_behind() -> None:
     driver.say("opening hours")
     driver.post(SpeechStarted(99), 100)
     assert not any(isinstance(effect, Speak) for effect in driver.log[-1][2])
+
+
+def test_no_to_every_readback_does_not_go_on_for_ever() -> None:
+    driver = choosing()
+    driver.hear_all()
+    for _ in range(driver.flow.steps["choose"].attempts):
+        assert driver.state.step == "choose"
+        driver.say("tea")
+        driver.hear_all()
+        driver.say("no")
+        driver.hear_all()
+    assert driver.state.step == driver.flow.give_up
+
+
+def test_repeat_after_a_question_alone_is_that_question() -> None:
+    driver = choosing()
+    driver.hear_all()
+    driver.say("tea")
+    driver.hear_all()
+    driver.say("yes")
+    question = driver.hear_all()
+    driver.say("repeat that please")
+    assert driver.hear_all() == question

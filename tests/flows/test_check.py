@@ -95,6 +95,7 @@ def test_shipped_flows_have_no_problem(name: str) -> None:
         ("collect: [pin]", "collect: [pni]", "steps.who.collect[0]: there is no slot 'pni' (did you mean pin?)"),
         ("tools: [find]", "tools: [fnid]", "steps.who.tools[0]: there is no tool 'fnid' (did you mean find?)"),
         ("requires: [who]\n", "requires: [whom]\n", "steps.what.requires[0]: there is no step 'whom'"),
+        ("  order:\n", "  answer:\n", "tools.answer: models know a function of the software's own by this name"),
         ("to: bye", "to: by", "steps.sell.next[0].to: there is no step 'by' (did you mean bye?)"),
         ("next: sell", "next: sell\n    forget: [dya]", "steps.what.forget[0]: there is no slot 'dya'"),
         ("next: sell", "next: sell\n    sees: [dya]", "steps.what.sees[0]: there is no slot 'dya'"),

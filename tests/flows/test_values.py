@@ -5,6 +5,7 @@ from datetime import date
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from flows import values
 from flows.model import Choice, Slot, SlotType, Value
@@ -115,6 +116,7 @@ def test_refused(slot: Slot, raw: object) -> None:
         (AGREED, False, "no"),
         (PEOPLE, 3, "3"),
         (NAME, "Ada", "Ada"),
+        (replace(NAME, pattern="[0-9]{3}"), "123", "1 2 3"),
     ],
 )
 def test_spoken(slot: Slot, value: Value, said: str) -> None:
