@@ -113,7 +113,7 @@ class Spoken:
                 return
 
     async def _nearly_due(self) -> None:
-        while (early_ms := self._playout.buffered_ms - MAX_AHEAD_MS) > 0:
+        while (early_ms := self._playout.buffered_ms - MAX_AHEAD_MS) > 0:  # noqa: ASYNC110  # the wait is known
             await asyncio.sleep(max(early_ms, MIN_WAIT_MS) / 1000)
 
     async def _sentence(self, gen: int, index: int, text: str) -> None:
