@@ -237,7 +237,7 @@ def _engine(call: Call, event: Sentence | SlotsProposed | IntentProposed | Reply
         case SlotsProposed(slots=proposed):
             reply.understood = slots.propose(call, proposed) or reply.understood
         case IntentProposed(intent=intent):
-            reply.understood = _intent(call, intent) or reply.understood
+            reply.understood = _intent(call, intent, by_rules=call.by_rules(reply.engine)) or reply.understood
         case ReplyEnded(gen=gen):
             replies.engine_ended(call, gen)
         case ReplyFailed(gen=gen, reason=reason):
@@ -246,8 +246,10 @@ def _engine(call: Call, event: Sentence | SlotsProposed | IntentProposed | Reply
             assert_never(event)
 
 
-def _intent(call: Call, intent: str) -> bool:
+def _intent(call: Call, intent: str, *, by_rules: bool) -> bool:
     match intent:
+        case "yes" if not by_rules and gate.awaits_own_yes(call):
+            return False
         case "yes" | "no":
             return slots.answer(call, yes=intent == "yes")
         case "repeat":

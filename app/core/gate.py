@@ -127,6 +127,16 @@ def confirmed(call: Call, n: int) -> None:
     _allow(call, entry, "confirm", "the caller confirmed it")
 
 
+def awaits_own_yes(call: Call) -> bool:
+    """Whether the pending question is about something irreversible: a model's reading is not enough there."""
+    question = call.state.question
+    entry = call.state.tools.get(question.n) if question is not None else None
+    if entry is None or call.flow.tools[entry.tool].effect is not ToolEffect.irreversible:
+        return False
+    call.emit(Verdict(entry.n, entry.tool, Decision.held, "confirm", "only the caller's own words or key say yes"))
+    return True
+
+
 def declined(call: Call, n: int) -> None:
     entry = call.state.tools[n]
     if entry.state is not ToolState.held:

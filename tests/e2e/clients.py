@@ -37,6 +37,7 @@ class Caller:
         self.clears: list[float] = []
         self.marks: list[str] = []
         self.closed: tuple[int, str] | None = None
+        self.last_s = 0.0  # when the last frame or caption came
         self.echo = True
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -82,6 +83,11 @@ class Caller:
             await asyncio.sleep(left_s)
         self._heard = len(self.frames)
 
+    async def silence(self, for_s: float = QUIET_S) -> None:
+        """Until the agent has been silent for this long since its last frame or caption, or the call is over."""
+        while self.closed is None and (left_s := self.last_s + for_s - self._loop.time()) > 0:  # noqa: ASYNC110
+            await asyncio.sleep(left_s)
+
     async def speak(self, pcm: Pcm) -> None:
         """In real time, over the noise that a room has."""
         size = round(self.rate_hz * FRAME_S)
@@ -114,7 +120,8 @@ class Plain(Caller):
 
     async def take(self, message: str | bytes) -> None:
         if isinstance(message, bytes):
-            self.frames.append((self._loop.time(), np.frombuffer(message, dtype="<i2")))
+            self.last_s = self._loop.time()
+            self.frames.append((self.last_s, np.frombuffer(message, dtype="<i2")))
             return
         decoded = json.loads(message)
         self.messages.append(decoded)
@@ -122,6 +129,7 @@ class Plain(Caller):
             case {"type": "started", "call": call, "resume": resume}:
                 self.call, self.resume = call, resume
             case {"type": "caption", "text": text}:
+                self.last_s = self._loop.time()
                 self.captions.append(text)
             case {"type": "clear"}:
                 self.clears.append(self._loop.time())

@@ -22,7 +22,7 @@ from app.store.sqlite import SqliteStore
 from flows.model import Flow
 
 PATIENCE_S = 30
-QUICK_WORDS_PER_S = 16.0
+QUICK_WORDS_PER_S = 24.0
 """Of the hummed voice: real time, but for somebody in a hurry."""
 
 
