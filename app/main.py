@@ -1,6 +1,7 @@
 """The composition root: the only place that names concrete classes, reads the environment and the clock."""
 
 import asyncio
+import gc
 import importlib.metadata
 import logging
 import secrets
@@ -344,6 +345,11 @@ async def serve(
         log.info("draining: no new calls, live ones may take %d s; once more to stop at once", settings.drain_s)
         server.stop()
 
+    def started(url: str) -> None:
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays, and each full collection took 40 ms to find that out
+        ready(url)
+
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked)
-    await server.run(ready)
+    await server.run(started)
