@@ -11,7 +11,7 @@ from app.ports import ProviderError, Tts
 from flows.model import Voice
 from media.playout import Playout, PlayoutOverflow
 
-MAX_AHEAD_MS = 4000
+MAX_AHEAD_MS = 2000
 """While this much waits to be played, no further sentence is synthesized: most replies are interrupted before it."""
 
 MIN_WAIT_MS = 100
