@@ -151,6 +151,8 @@ class CallActor:
         """After the leg's playout has said what was heard, and before `LegLost` is posted."""
         if self._ear is not None:
             self._ear.close()
+        if self._output is not None:
+            self._output.close()
         self._output = None
         self._ear = None
         self._give_way = None

@@ -33,6 +33,10 @@ class Output(Protocol):
 
     def cut(self, gen: int) -> None: ...
 
+    def close(self) -> None:
+        """Nobody is there to hear any more: all work ends, and nothing is told."""
+        ...
+
 
 class Spoken:
     """Synthesis into one leg's playout: one job a reply, sentence after sentence. `tick` is the leg's, for now."""
@@ -86,6 +90,9 @@ class Spoken:
         if gen == self._gen:
             self._stop()
         self._playout.cut(gen)
+
+    def close(self) -> None:
+        self._stop()
 
     def _stop(self) -> None:
         if self._job is not None:
@@ -156,3 +163,6 @@ class Typed:
     def cut(self, gen: int) -> None:
         if gen == self._gen:
             self._post(PlayoutStopped(gen, self._sentences, 0, "cut"))
+
+    def close(self) -> None:
+        pass

@@ -243,3 +243,19 @@ def test_a_hangup_waits_for_a_started_write() -> None:
         assert house.facts(Transcript)
 
     run(story())
+
+
+def test_a_hangup_ends_the_call_at_once_though_much_is_left_to_be_said() -> None:
+    async def story() -> None:
+        talk = [Words(f"This is sentence number {n} of a long answer. ") for n in range(30)]
+        house = House(shop(use="scripted"), llms={"scripted": ScriptedLlm([talk])})
+        async with house.open():
+            caller = await house.call()
+            await asyncio.sleep(4)
+            assert caller.wire.frames
+            caller.hang_up()
+            await asyncio.sleep(0.1)
+            assert len(house.registry) == 0
+        assert house.cdr(caller.actor.call)["cause"] == "caller-hangup"
+
+    run(story())
