@@ -17,7 +17,7 @@ from flows.model import Argument, Flow, SlotType, Tool, Transition, Value
 ANONYMOUS = "anonymous"
 """The level that every caller has."""
 
-MAX_NESTING = 16
+MAX_NESTING = 32
 """How deep one step's `done` may ask for another's. Deeper is unknown, which admits nothing."""
 
 
@@ -76,11 +76,11 @@ class Move(Struct, frozen=True):
 
 def holds(flow: Flow, view: View, guard: str) -> bool:
     """Whether a guard holds now; one that asks about something unknown does not."""
-    return expr.holds(guard, _Names(flow, view, MAX_NESTING))
+    return expr.holds(guard, _Names(flow, view))
 
 
 def done(flow: Flow, view: View, step: str) -> bool:
-    return _Names(flow, view, MAX_NESTING).done(step)
+    return _Names(flow, view).done(step) is True
 
 
 def levels(flow: Flow, view: View) -> frozenset[str]:
@@ -172,19 +172,26 @@ def _parts(name: str) -> tuple[str, ...]:
 
 
 class _Names:
-    """Looks up what guards may ask for; `check` lists the same names."""
+    """Looks up what guards may ask for; `check` lists the same names. One serves one question of one moment."""
 
-    def __init__(self, flow: Flow, view: View, nesting: int) -> None:
+    def __init__(self, flow: Flow, view: View) -> None:
         self._flow = flow
         self._view = view
-        self._nesting = nesting
+        self._done: dict[str, bool | None] = {}
+        self._depth = 0
 
-    def done(self, name: str) -> bool:
-        step = self._flow.steps[name]
-        if not step.done:
-            return all(self._view.is_confirmed(slot) for slot in step.collect)
-        deeper = _Names(self._flow, self._view, self._nesting - 1)
-        return self._nesting > 0 and expr.holds(step.done, deeper)
+    def done(self, name: str) -> bool | None:
+        """Whether a step is done; None where its `done` asks, by way of others, for itself, or too deep."""
+        if name not in self._done:
+            self._done[name] = None
+            step = self._flow.steps[name]
+            if not step.done:
+                self._done[name] = all(self._view.is_confirmed(slot) for slot in step.collect)
+            elif self._depth < MAX_NESTING:
+                self._depth += 1
+                self._done[name] = expr.holds(step.done, self)
+                self._depth -= 1
+        return self._done[name]
 
     def __call__(self, name: str) -> object:
         match _parts(name):
