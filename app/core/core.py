@@ -103,6 +103,8 @@ class CallCore:
 
     def _fire_due(self, call: Call, now_ms: int) -> None:
         timers = self.state.timers
+        if min(timers.values(), default=now_ms + 1) > now_ms:
+            return
         for _ in range(MAX_DUE):
             name = min(timers, key=lambda timer: (timers[timer], timer), default="")
             if not name or timers[name] > now_ms or self.state.phase is Phase.ended:

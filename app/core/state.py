@@ -191,6 +191,10 @@ class CallState(Struct):
     outcome: str = ""
 
 
+OUTCOMES = {ToolState(status.value): status for status in semantics.Status}
+"""How the flow sees a call whose outcome steers it."""
+
+
 class StateView:
     """A live call as `flows.semantics` sees it; `step` may be another than the present one."""
 
@@ -223,9 +227,12 @@ class StateView:
                     return None
                 if call.state in PASSING and call.visit != self._state.visit:
                     return None
-                return semantics.Result(semantics.Status(call.state.value), call.fields)
+                return semantics.Result(OUTCOMES[call.state], call.fields)
         return None
 
 
 def revs_hold(state: CallState, call: ToolCall) -> bool:
-    return all(state.slots[slot].rev == rev for slot, rev in call.revs.items())
+    for slot, rev in call.revs.items():  # noqa: SIM110  # a generator would cost half of what a guard does
+        if state.slots[slot].rev != rev:
+            return False
+    return True
