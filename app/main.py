@@ -280,6 +280,8 @@ class _Uvicorn(uvicorn.Server):
     """Uvicorn without its own signal handling: the process's signals mean drain, and are ours."""
 
     def __init__(self, app: ASGIApp) -> None:
+        # Below this level it logs addresses with their queries, and at debug every message with what was said in it.
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         super().__init__(
             uvicorn.Config(
                 app,

@@ -1,5 +1,6 @@
 """A stereo WAV of one leg: the caller left, the agent as it was really sent right."""
 
+import os
 import struct
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -66,7 +67,7 @@ class Recorder:
         self._file: BinaryIO | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("wb", buffering=0)
+            self._file = open(path, "wb", buffering=0, opener=_private)  # noqa: SIM115 - open as long as the leg
         except OSError as error:
             self.error = error
         self._write(b"")
@@ -120,6 +121,10 @@ class Recorder:
             self.error = error
             self._file.close()
             self._file = None
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _header(rate_hz: int, data_bytes: int) -> bytes:

@@ -5,6 +5,7 @@ next gathers; its end wakes the loop once. Records are written behind; `flush` i
 """
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +25,7 @@ MAX_UNWRITTEN_BYTES = 64 * 1024 * 1024  # of all calls
 RETRY_MIN_MS = 50
 RETRY_MAX_MS = 1_000
 CLOSE_MS = 5_000
+ONCE_BYTES = 16
 
 _log = logging.getLogger(__name__)
 
@@ -344,7 +346,7 @@ class CallJournal:
 
         Raises `StoreError`: then the tool must not start, and nothing is reserved for it.
         """
-        reserve = Reserve(self._lane.call, self._lane.epoch, n, once) if once else None
+        reserve = Reserve(self._lane.call, self._lane.epoch, n, kept_once(once)) if once else None
         return await self._writer.flush(self._lane, reserve)
 
     async def stored(self) -> Journal:
@@ -365,6 +367,11 @@ class CallJournal:
     def lease_held(self) -> bool:
         """False from the commit on that told us of another owner, or when the journal could not go on."""
         return self._lane.failed is None
+
+
+def kept_once(once: str) -> str:
+    """What the store gets of a `once` key: it may hold a sensitive value, and it outlives the call and its key."""
+    return hashlib.blake2b(once.encode(), digest_size=ONCE_BYTES).hexdigest()
 
 
 def read(journal: Journal, codec: Codec | None = None) -> Iterator[tuple[Record, AnyEvent]]:

@@ -18,7 +18,7 @@ from app.core.effects import EndCall
 from app.core.events import AnyEvent, Digit, TextReceived, Tick
 from app.ports import Finish, Reserve, StoreError, Write, Written
 from app.runtime import journal as module
-from app.runtime.journal import CallJournal, InlineJournalWriter, JournalFailed, JournalWriter, Loss, read
+from app.runtime.journal import CallJournal, InlineJournalWriter, JournalFailed, JournalWriter, Loss, kept_once, read
 from app.store.memory import MemoryStore
 from app.store.sqlite import SqliteStore
 
@@ -466,4 +466,7 @@ def test_a_killed_process_keeps_all_that_a_flush_has_answered(tmp_path: Path) ->
         journal = store.load("c1")
         assert len(list(read(journal))) >= whole[-1]
         answered = whole[-1] // 3
-        assert store.commit([Reserve("c1", 1, 0, f"k{answered}"), Finish("c1", 1, b"{}")])[0] is Written.conflict
+        assert (
+            store.commit([Reserve("c1", 1, 0, kept_once(f"k{answered}")), Finish("c1", 1, b"{}")])[0]
+            is Written.conflict
+        )
