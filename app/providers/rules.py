@@ -2,11 +2,10 @@
 
 from collections.abc import AsyncGenerator
 
-from flows.rules import understand
-
 from app.core.events import ToolRequest
 from app.core.prompt import Request
 from app.ports import Calls, Part, Proposal
+from flows.rules import understand
 
 
 class RulesLlm:

@@ -25,18 +25,20 @@ def test_sox_hears_the_caller_left_and_the_agent_right(tmp_path: Path) -> None:
             recorder.agent(tone(1600, 160), at_ms)
     recorder.close(2000)
 
-    told = subprocess.run([sox, "--i", file], capture_output=True, text=True, check=True).stdout
+    told = subprocess.run([sox, "--i", str(file)], capture_output=True, text=True, check=True).stdout
     assert "Channels       : 2" in told
     assert f"Sample Rate    : {RATE_HZ}" in told
     assert "Precision      : 16-bit" in told
     assert "00:00:02.00" in told
 
     def rough_hz(channel: int, start_s: float) -> int:
-        command = [sox, file, "-n", "remix", str(channel), "trim", str(start_s), "0.8", "stat"]
+        command = [sox, str(file), "-n", "remix", str(channel), "trim", str(start_s), "0.8", "stat"]
         stat = subprocess.run(command, capture_output=True, text=True, check=True).stderr
         return int(next(line for line in stat.splitlines() if line.startswith("Rough")).split()[-1])
 
     assert abs(rough_hz(1, 0.1) - 400) < 40
     assert abs(rough_hz(2, 1.1) - 1600) < 160
-    silent = subprocess.run([sox, file, "-n", "remix", "2", "trim", "0", "0.9", "stat"], capture_output=True, text=True)
+    silent = subprocess.run(
+        [sox, str(file), "-n", "remix", "2", "trim", "0", "0.9", "stat"], capture_output=True, text=True
+    )
     assert "Maximum amplitude:     0.000000" in silent.stderr
