@@ -182,7 +182,7 @@ class JournalWriter:
     def _start(self) -> None:
         self._alarm = None
         batch, self._queue = self._queue, []
-        if batch:
+        if batch or self.error:  # with nothing left to write, the store is asked whether it works again
             self._committing = True
             self._commit(batch, _steps(batch))
 

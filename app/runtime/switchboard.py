@@ -87,6 +87,8 @@ class Switchboard:
 
     def start(self, flow: Flow, address: str) -> CallActor:
         """A new call with its journal begun. Raises `Full` and `StoreError`."""
+        if self._writer.error is not None:
+            raise self._writer.error
         call = self._new_id()
         encoded = load.flow_bytes(flow)
         header = CallHeader(call, flow.name, load.flow_hash(flow), CORE_VERSION, 1, self._clock.wall_iso())

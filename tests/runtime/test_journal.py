@@ -208,6 +208,33 @@ async def test_a_failing_store_fails_the_barrier_and_loses_no_record(desk: Desk)
     assert await desk.call("c2").flush(1, "k") is Written.ok, "a barrier that failed reserves nothing later"
 
 
+async def test_a_store_that_fails_at_a_barrier_alone_is_tried_again(desk: Desk) -> None:
+    """Nothing is left to be written then, and still the next write must not wait for ever."""
+    call = desk.call()
+    call.write(0, Tick(), [], False)
+    assert await call.flush() is Written.ok
+    desk.store.fault = StoreError("full")
+    with pytest.raises(StoreError):
+        await call.flush(1, "order-17")
+    assert desk.writer.error
+    desk.store.fault = None
+    call.write(10, Tick(), [], False)
+    async with asyncio.timeout(WAIT_S):
+        assert await call.flush(1, "order-17") is Written.ok
+    assert desk.writer.error is None
+    assert len(events(desk)) == 2
+
+
+async def test_a_store_that_works_again_is_noticed_though_nobody_writes(threaded: Desk) -> None:
+    call = threaded.call()
+    assert await call.flush() is Written.ok
+    threaded.store.fault = StoreError("full")
+    with pytest.raises(StoreError):
+        await call.flush()
+    threaded.store.fault = None
+    await threaded.until(lambda: threaded.writer.error is None)
+
+
 async def test_a_cancelled_barrier_gives_its_reservation_back(threaded: Desk) -> None:
     call = threaded.call()
     await call.flush()
