@@ -32,7 +32,7 @@ class Story:
     booked: list[Appointment]
 
 
-async def story(folder: Path, think: Think, **answers: str | list[str]) -> Story:
+async def story(folder: Path, think: Think, **answers: Any) -> Story:
     """One whole call with this model; its journal replays, and no model ever saw the date of birth."""
     database = folder / "clinic.sqlite"
     async with (

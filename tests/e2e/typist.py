@@ -1,6 +1,6 @@
 """Somebody who calls the clinic, hears what is asked, and answers with keys or typed words."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from tests.e2e.clients import Plain
 
@@ -21,8 +21,12 @@ PATIENT: Mapping[str, str] = {
 class Typist:
     """`answers` by what was asked last. A list is used up from its front, and its last entry stays."""
 
-    def __init__(self, caller: Plain, **answers: str | list[str]) -> None:
+    def __init__(
+        self, caller: Plain, *, before: Mapping[str, Callable[[], None]] | None = None, **answers: str | list[str]
+    ) -> None:
+        """What is in `before` is done as that question is heard, before it is answered."""
         self.caller = caller
+        self._before = dict(before or {})
         self.heard: list[str] = []
         self.said: list[tuple[str, str]] = []  # to which question, what
         self._answers = {name: [text] for name, text in PATIENT.items()}
@@ -49,6 +53,8 @@ class Typist:
         found = max(self._answers, key=lambda name: asked.rfind(name))
         if found not in asked:
             return
+        if (act := self._before.pop(found, None)) is not None:
+            act()
         given = self._answers[found]
         text = given.pop(0) if len(given) > 1 else given[0]
         self.said.append((found, text))
