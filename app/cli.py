@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import CancelledError
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -241,9 +242,11 @@ async def _typed(descriptor: int) -> AsyncIterator[str]:
 
     def read() -> None:
         # A file of its own: the interpreter cannot close sys.stdin while a thread waits in it.
-        with open(descriptor, encoding="utf-8", errors="replace", closefd=False) as typed, suppress(RuntimeError):
-            while line := typed.readline(MAX_TYPED_CHARS):
-                asyncio.run_coroutine_threadsafe(lines.put(line), loop).result()
+        # The loop may end, and cancel what is put, at any line.
+        with suppress(RuntimeError, CancelledError):
+            with open(descriptor, encoding="utf-8", errors="replace", closefd=False) as typed:
+                while line := typed.readline(MAX_TYPED_CHARS):
+                    asyncio.run_coroutine_threadsafe(lines.put(line), loop).result()
             asyncio.run_coroutine_threadsafe(lines.put(""), loop).result()
 
     threading.Thread(target=read, daemon=True, name="typed").start()
