@@ -191,10 +191,11 @@ async def test_other_helpers_are_not_disturbed() -> None:
             await anext(chunks)  # the first helper's
             text = "hello there"
             marks: list[Mark] = []
-            async for chunk in tts.speak(text, VOICE, 8000):
-                if not marks:
-                    os.kill(victim, signal.SIGKILL)
-                marks += chunk.marks
+            async with aclosing(tts.speak(text, VOICE, 8000)) as others:
+                marks += (await anext(others)).marks
+                os.kill(victim, signal.SIGKILL)
+                async for chunk in others:
+                    marks += chunk.marks
         assert marks[-1].chars == len(text)
         assert tts.pids()[1] == other
     finally:
