@@ -117,7 +117,12 @@ def flow_bytes(flow: Flow) -> bytes:
 
 def flow_hash(flow: Flow) -> str:
     """Hex; equal flows have equal hashes."""
-    return hashlib.blake2b(flow_bytes(flow), digest_size=HASH_BYTES).hexdigest()
+    return bytes_hash(flow_bytes(flow))
+
+
+def bytes_hash(data: bytes) -> str:
+    """The same of its bytes, whether or not they are still a flow of this version."""
+    return hashlib.blake2b(data, digest_size=HASH_BYTES).hexdigest()
 
 
 def from_bytes(data: bytes) -> Flow:

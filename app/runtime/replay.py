@@ -45,6 +45,8 @@ def replay(journal: Journal) -> Iterator[tuple[CallCore, Replayed]]:
             f"call {header.call} was written by core version {header.core_version}, and this is {CORE_VERSION}: "
             "replay it with the release that wrote it"
         )
+    if load.bytes_hash(journal.flow) != header.flow_hash:
+        raise ReplayError(f"call {header.call}: its flow was changed after the call")
     core = CallCore(load.from_bytes(journal.flow), header.call)
     yield from _run(core, journal)
 

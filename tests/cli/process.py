@@ -44,11 +44,13 @@ async def start(*arguments: str | Path, cwd: Path, **variables: str) -> asyncio.
     )
 
 
-async def run(*arguments: str | Path, cwd: Path, typed: str = "", **variables: str) -> Done:
+async def run(
+    *arguments: str | Path, cwd: Path, typed: str = "", patience_s: float = PATIENCE_S, **variables: str
+) -> Done:
     """One command to its end."""
     process = await start(*arguments, cwd=cwd, **variables)
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(patience_s):
             out, err = await process.communicate(typed.encode())
     finally:
         if process.returncode is None:
