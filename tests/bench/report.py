@@ -32,7 +32,7 @@ class Steady:
 def show_cost(out: Console, rows: Sequence[Steady]) -> None:
     table = Table(title="The server's CPU and memory, on one core", title_justify="left", box=None)
     for name in ("protocol", "calls", "what they do"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for name in ("CPU ms a call-second", "core used", "waited for it", "RSS MB", "MB a call", "frames", "late"):
         table.add_column(name, justify="right")
     for row in rows:
