@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from app.core.effects import AnyEffect, StartReply, StopReply
 from app.core.prompt import WITHHELD, Message
 from app.core.state import UNSETTLED, CallState, Due, Line, QuestionKind, StateView, revs_hold
-from flows import semantics, template, values
+from flows import rules, semantics, template, values
 from flows.model import Flow, Step, Value
 
 RULES = "rules"
@@ -101,6 +101,13 @@ class Call:
         if not self.state.step:
             return False
         return any(self.flow.slots[name].sensitive and not self.view.is_confirmed(name) for name in self.step.collect)
+
+    def holds_sensitive(self, words: str) -> bool:
+        """Whether these words are or may be a sensitive value, also one that is volunteered or corrected elsewhere."""
+        if self.collects_sensitive():
+            return True
+        slots = [slot for slot in self.flow.slots.values() if slot.sensitive and not slot.source]
+        return bool(slots) and bool(rules.understand(words, slots=slots, asked="", yesno=False, digressions={}).slots)
 
     def _spoken(self, own: Mapping[str, Value], *, masked: bool) -> Callable[[str], str]:
         def lookup(name: str) -> str:

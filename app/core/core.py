@@ -359,4 +359,6 @@ def _is_sensitive(call: Call, event: AnyEvent, before: bool) -> bool:
         slot.sensitive for name in event.slots if (slot := call.flow.slots.get(name))
     ):
         return True
+    if isinstance(event, Transcript | TextReceived) and call.holds_sensitive(event.text):
+        return True
     return isinstance(event, WORDY) and (before or call.collects_sensitive())

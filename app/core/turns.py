@@ -123,7 +123,7 @@ def turn(call: Call, words: str) -> None:
         steps.end(call, "turns", "limit")
         call.want().lead.append(call.line(call.flow.texts.failed))
         return
-    sensitive = call.collects_sensitive()
+    sensitive = call.holds_sensitive(words)
     state.history.append(Message("caller", WITHHELD if sensitive else words))
     due = call.want()
     due.words = f"{due.words} {words}".strip()[:MAX_WORDS_CHARS]
