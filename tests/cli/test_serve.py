@@ -1,5 +1,6 @@
 """`voicegate serve` as a process: signals, and a death in the middle of a call."""
 
+import asyncio
 import json
 import signal
 from pathlib import Path
@@ -99,3 +100,51 @@ async def test_a_killed_server_leaves_readable_calls(tmp_path: Path, monkeypatch
         assert not (tmp_path / "var" / listed[0]["recording"]).exists()
     finally:
         store.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="asks Linux which processes there are")
+async def test_helper_processes_die_with_their_server(tmp_path: Path) -> None:
+    async with serving(TALK, folder=tmp_path, VOICEGATE_SPEECH="embedded", VOICEGATE_STT_WORKERS="1") as gate:
+        helpers = descendants(gate.process.pid)
+        assert helpers, "speech runs in processes of its own"
+        gate.process.kill()
+        await gate.over()
+        for _ in range(200):
+            if not any(map(is_alive, helpers)):
+                return
+            await asyncio.sleep(0.05)
+    raise AssertionError("helpers outlive their server")
+
+
+def descendants(pid: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in map(int, (task / "children").read_text().split()):
+            found += [child, *descendants(child)]
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+async def test_the_most_talkative_log_tells_no_words_keys_or_tokens(tmp_path: Path) -> None:
+    token = "a-token-that-is-long-enough"
+    tokens = json.dumps([{"name": "desk", "role": "admin", "token": token}])
+    async with (
+        serving(TALK, folder=tmp_path, VOICEGATE_LOG_LEVEL="debug", VOICEGATE_TOKENS=tokens) as gate,
+        dial(gate.ws(f"/ws/audio/talk?token={token}"), token=token) as caller,
+    ):
+        await caller.until(lambda: caller.frames)
+        await caller.type("on wednesday")
+        await caller.asked("Wednesday. Is that right?")
+        await caller.key("#")
+        await caller.until_closed()
+        gate.process.send_signal(signal.SIGTERM)
+        assert await gate.over() == 0
+        assert gate.err, "it does log"
+        for secret in (token, "wednesday", "Wednesday", '"digit"'):
+            assert secret not in gate.err

@@ -108,6 +108,7 @@ async def test_a_server_whose_journal_stays_broken_still_stops(tmp_path: Path) -
         assert db.execute("SELECT call, cdr FROM calls").fetchall() == [(caller.call, None)]
 
 
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits another process")
 async def test_a_process_that_may_write_no_more(tmp_path: Path) -> None:
     """A real limit on a real process: the system refuses to let any file grow."""
     async with serving(LECTURE, TALK, folder=tmp_path) as gate, dial(gate.ws("/ws/audio/talk")) as caller:
