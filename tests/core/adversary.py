@@ -47,7 +47,10 @@ def adversary(*, use: str = "scripted") -> Flow:
             collect=("word", "pin"),
             tools=("look", "jot", "buy"),
             grants="known",
-            next=(Transition("first", "visits < 3 and look.done"), Transition("second", "word.confirmed")),
+            next=(
+                Transition("first", "visits < 3 and look.done"),
+                Transition("second", "word.confirmed and pin.confirmed"),
+            ),
         ),
         Step(
             "second",

@@ -11,6 +11,7 @@ from app.core.core import CallCore
 from app.core.effects import AllowTool, CutPlayout, StartTool, Verdict, WithdrawTool
 from app.core.events import (
     CallerHungUp,
+    IntentProposed,
     OnceUsed,
     ReplyEnded,
     Sentence,
@@ -256,6 +257,18 @@ def test_yes_before_the_last_value_was_heard_does_not_confirm() -> None:
     driver.hear_until(0, len("Ship tea to Bonn"))
     driver.key("#")
     assert driver.started == [("ship", {"item": "tea", "text": "Bonn"})]
+
+
+def test_what_a_model_takes_for_a_yes_starts_nothing_irreversible() -> None:
+    driver = working()
+    driver.ask_tools(("ship", {"text": "Bonn"}))
+    finish(driver)
+    driver.post(TextReceived("as you like"))
+    engine = driver.inspector.requests[driver.state.gen].engine
+    assert engine == "main"
+    driver.post(IntentProposed(driver.state.gen, "yes"))
+    assert driver.state.tools[1].state is ToolState.held
+    assert driver.verdicts()[-1] == ("ship", "held", "confirm")
 
 
 def test_no_refuses_and_it_is_not_asked_for_again_in_this_visit() -> None:

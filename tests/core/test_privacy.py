@@ -124,6 +124,16 @@ def test_words_that_held_it_unasked_are_taken_out_of_the_history() -> None:
     assert texts(driver, "caller") == ["[withheld]"]
 
 
+def test_words_that_only_a_model_reads_it_from_are_taken_out_as_well() -> None:
+    driver = choosing()
+    driver.hear_all()
+    driver.rules_engine = False
+    driver.say("the year of the moon landing")
+    assert texts(driver, "caller") == ["the year of the moon landing"]
+    propose(driver, pin="1969")
+    assert texts(driver, "caller") == ["[withheld]"]
+
+
 def test_a_sensitive_tools_result_is_sealed_and_not_told() -> None:
     driver = greeted()
     driver.results["find_customer"] = {"found": True, "customer": "k7"}

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from app.core import gate, replies
 from app.core.effects import CutPlayout, EndCall, EndSpeech, GoTo, Speak, StartReply, StopReply
 from app.core.events import (
+    LegLost,
     PlayoutStarted,
     PlayoutStopped,
     ReplyEnded,
@@ -98,6 +99,21 @@ def test_a_lost_playout_stops_the_engine() -> None:
     driver = talking("One.")
     gen = driver.state.gen
     assert StopReply(gen) in driver.post(PlayoutStopped(gen, 0, 2, "lost"))
+
+
+def test_gen_goes_up_whenever_a_reply_is_replaced() -> None:
+    driver = talking("One.")
+    gen = driver.state.gen
+    driver.inspector.handle(TextReceived("stop"), driver.now_ms)
+    assert driver.state.gen == gen + 1
+    driver = talking("One.")
+    gen = driver.state.gen
+    propose(driver, day="friday")
+    assert (driver.state.step, driver.state.gen) == ("out", gen + 1)
+    driver = talking("One.")
+    gen = driver.state.gen
+    driver.inspector.handle(LegLost("leg"), driver.now_ms)
+    assert driver.state.gen == gen + 1
 
 
 # What was heard
@@ -368,7 +384,7 @@ def choosing_by_model() -> Driver:
     driver.post(Sentence(driver.state.gen, 0, "We have tea and coffee."))
     driver.post(ReplyEnded(driver.state.gen))
     driver.hear_all()
-    driver.state.counts.model_failures = driver.inspector._twin.state.counts.model_failures = 0
+    driver.inspector.tamper(lambda state: setattr(state.counts, "model_failures", 0))
     return driver
 
 

@@ -15,7 +15,20 @@ from app.core.events import (
 )
 from app.core.state import Phase, ToolState
 from flows.model import Transition
-from tests.core.stories import FOUND, PIN, choosing, confirming, finish, greeted, of, propose, texts, with_step, working
+from tests.core.stories import (
+    FOUND,
+    PIN,
+    choosing,
+    confirming,
+    finish,
+    greeted,
+    of,
+    propose,
+    texts,
+    with_step,
+    working,
+    workshop,
+)
 from tests.support.shop import shop
 
 
@@ -130,6 +143,29 @@ def test_a_result_counts_only_as_long_as_its_values_stand() -> None:
     assert driver.state.slots["price"].value is None
     driver.ask_tools(("later", {}))
     assert driver.verdicts()[-1] == ("later", "refused", "guard")
+
+
+def test_the_echo_of_an_old_result_does_not_bring_its_values_back() -> None:
+    driver = working()
+    driver.results = {"look": {"price": 3}}
+    driver.ask_tools(("look", {}))
+    propose(driver, item="coffee")
+    driver.results = {"look": {"price": 5}}
+    driver.ask_tools(("look", {}))
+    assert driver.post(ToolEnded(1, ToolOutcome.done, {"price": 3})) == []
+    assert driver.state.slots["price"].value == 5
+
+
+def test_a_failure_counts_only_in_its_own_visit() -> None:
+    flow = with_step(workshop(), "work", next=(Transition("out", "jot.failed"),))
+    driver = working(with_step(flow, "out", next=(Transition("work", "day.filled"),)))
+    driver.results = {"jot": ToolOutcome.failed}
+    driver.ask_tools(("jot", {"text": "a"}))
+    assert driver.state.step == "out"
+    driver.hear_all()
+    propose(driver, day="friday")
+    assert driver.state.step == "work"
+    assert driver.state.last_visit == 3
 
 
 def test_an_outcome_without_effect_counts_only_in_its_own_visit() -> None:

@@ -4,6 +4,7 @@ The second core gets each fact as the journal would give it back, so "replay equ
 else is judged from outside, by facts and orders, with as little of the core's own reasoning as possible.
 """
 
+from collections.abc import Callable
 from copy import copy, deepcopy
 
 import msgspec
@@ -33,6 +34,7 @@ from app.core.effects import (
 )
 from app.core.events import (
     AnyEvent,
+    IntentProposed,
     PlayoutHeld,
     PlayoutStopped,
     ReplyEnded,
@@ -87,6 +89,11 @@ class Inspector:
             assert core.sealed, "words are heard while a sensitive value is collected"
         self._check_orders(event, effects)
         return effects
+
+    def tamper(self, change: Callable[[CallState], None]) -> None:
+        """Change both cores' states by hand, where a test would need a long story to get there."""
+        change(self.core.state)
+        change(self._twin.state)
 
     def _replay(self, event: AnyEvent, effects: list[AnyEffect]) -> None:
         core, twin = self.core, self._twin
@@ -162,6 +169,7 @@ class _Speech:
         self._flow = flow
         self._working: set[int] = set()
         self._last_started = 0
+        self._engines: dict[int, str] = {}
         self._words: dict[int, list[str]] = {}
         self._silent = {0}  # gens whose speech is over
         self._stopping = 0  # the one that the present fact is about; deadlines before it were still its own
@@ -175,17 +183,20 @@ class _Speech:
                 self._working.discard(gen)
             case PlayoutHeld(gen=gen) | PlayoutStopped(gen=gen):
                 self._hear(event, before)
-        if isinstance(event, PlayoutStopped) and (event.gen in self._done_by or event.cause == "lost"):
+        if isinstance(event, PlayoutStopped) and (
+            event.gen in self._done_by or (event.cause == "lost" and event.gen in self._words)
+        ):
             self._silent.add(event.gen)
         self._stopping = event.gen if isinstance(event, PlayoutStopped) else 0
         for effect in effects:
             self._order(effect, before, after)
         self._note_question(after)
-        self._check_yes(effects, before, after)
+        self._check_yes(event, effects, before, after)
 
     def _order(self, effect: AnyEffect, before: CallState, after: CallState) -> None:
         match effect:
-            case StartReply(gen=gen):
+            case StartReply(gen=gen, engine=engine):
+                self._engines[gen] = engine
                 assert self._last_started < gen <= after.gen
                 assert not self._working, "two engines work at once"
                 self._check_floor(gen, after)
@@ -246,7 +257,7 @@ class _Speech:
             end = max((text.rindex(value) + len(value) for value in named if value in text), default=1)
             self._asked.setdefault(at, (("tool", question.n), end))
 
-    def _check_yes(self, effects: list[AnyEffect], before: CallState, after: CallState) -> None:
+    def _check_yes(self, event: AnyEvent, effects: list[AnyEffect], before: CallState, after: CallState) -> None:
         for name, slot in self._flow.slots.items():
             old, new = before.slots[name], after.slots[name]
             if new.confirmed and not old.confirmed and slot.confirm and not slot.source:
@@ -254,6 +265,12 @@ class _Speech:
         for effect in effects:
             if isinstance(effect, AllowTool) and self._flow.tools[effect.tool].confirm:
                 assert ("tool", effect.n) in self._heard, "allowed, but its question was not heard"
+                if (
+                    isinstance(event, IntentProposed)
+                    and self._flow.tools[effect.tool].effect is ToolEffect.irreversible
+                ):
+                    model = self._flow.models.get(self._engines[event.gen])
+                    assert model is None or model.use == "rules", "a model's yes started something irreversible"
 
 
 class _Ledger:
@@ -326,6 +343,8 @@ class _Ledger:
                 self._visit, self._step = visit, step
             case Verdict(n=n, decision=decision) if n:
                 told = self._verdicts.setdefault(n, [])
+                if told == [Decision.held] and decision is Decision.held:
+                    return  # held on: this yes was not enough
                 if told:
                     assert decision not in told, "the same verdict twice"
                     assert told[-1] in (Decision.held, Decision.allowed), "a verdict after the last one"
