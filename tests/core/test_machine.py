@@ -55,7 +55,7 @@ from tests.support.shop import shop
 
 EXAMPLES = int(os.environ.get("MACHINE", "0"))
 PROFILE = settings(
-    max_examples=EXAMPLES or 100,
+    max_examples=EXAMPLES or 180,
     stateful_step_count=30,
     derandomize=not EXAMPLES,
     deadline=None,
