@@ -19,8 +19,10 @@ def main() -> int:
         "python -m tests.journals", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if one would change")
-    parser.add_argument("names", nargs="*", choices=[*STORIES, []], help="only these; default: all")
+    parser.add_argument("names", nargs="*", help=f"only these of {', '.join(STORIES)}; default: all")
     chosen = parser.parse_args()
+    if unknown := set(chosen.names) - set(STORIES):
+        parser.error(f"there is no journal {', '.join(sorted(unknown))}")
     changed = 0
     for name in chosen.names or STORIES:
         text = golden.record(name)

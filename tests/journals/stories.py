@@ -92,6 +92,8 @@ def modelled() -> Driver:
     driver.post(ReplyEnded(driver.state.gen))
     driver.post(ToolReady(4), 8)
     driver.wait(1500)
+    driver.post(TextReceived("and sugar"), 400)
+    driver.ask_tools(("note", {"text": "likes sugar"}))
     driver.post(CallerHungUp("leg"))
     driver.post(ToolEnded(4, ToolOutcome.done, {}), 600)
     driver.post(TextReceived("hello?"), 10)
