@@ -214,8 +214,11 @@ class _Speech:
                 said.append(text)
             case EndSpeech(gen=gen) | CutPlayout(gen=gen):
                 assert self._words.get(gen), "nothing was said"
-                if after.now_ms >= self._done_by.get(gen, after.now_ms + 1):
-                    self._silent.add(gen)  # it never answered, and is given up
+                stands = after.reply is not None and after.reply.gen == gen
+                if isinstance(effect, CutPlayout) and not stands and gen not in self._silent:
+                    early = after.now_ms < self._done_by.get(gen, after.now_ms) and after.phase is not Phase.ended
+                    assert not early, "given up before its time"
+                    self._silent.add(gen)
                 else:
                     self._done_by[gen] = before.now_ms + PLAYOUT_GRACE_MS
             case HoldPlayout(gen=gen) | ResumePlayout(gen=gen):
