@@ -50,7 +50,7 @@ async def booked(folder: Path, caplog: pytest.LogCaptureFixture) -> str:
         return caller.call
 
 
-async def test_the_date_of_birth_is_nowhere(
+async def test_the_date_of_birth_is_nowhere_and_the_purge_deletes_its_key(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "var"
@@ -76,14 +76,11 @@ async def test_the_date_of_birth_is_nowhere(
                 for value in row:
                     text = value if isinstance(value, str) else ""
                     assert not re.search(r"\bp1\b", text), f"the patient's number in {table}"
+    forget(folder, call, inside)
 
 
-async def test_the_key_keeps_the_secret_and_the_purge_deletes_the_key(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "var"
-    call = await booked(folder, caplog)
-    inside = Inside(tmp_path, monkeypatch)
+def forget(folder: Path, call: str, inside: Inside) -> None:
+    """The key keeps the secret, and the purge deletes the key."""
     store = SqliteStore(folder / "journal.sqlite")
     try:
         key = store.load(call).key
