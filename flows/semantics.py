@@ -12,7 +12,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from flows import expr
-from flows.model import Argument, Flow, SlotType, Tool, Transition, Value
+from flows.model import Argument, Flow, SlotType, Step, Tool, Value
 
 ANONYMOUS = "anonymous"
 """The level that every caller has."""
@@ -85,13 +85,7 @@ def done(flow: Flow, view: View, step: str) -> bool:
 
 def levels(flow: Flow, view: View) -> frozenset[str]:
     """The caller's levels: what the steps grant whose `done` holds *now*, so a correction takes a level back."""
-    granted = (step.grants for step in flow.steps.values() if step.grants and done(flow, view, step.name))
-    return frozenset((ANONYMOUS, *granted))
-
-
-def unmet(flow: Flow, view: View) -> str | None:
-    """The first step that the present one requires and that is not done now."""
-    return next((name for name in flow.steps[view.step].requires if not done(flow, view, name)), None)
+    return _levels(flow, _Names(flow, view))
 
 
 def admit(flow: Flow, view: View, name: str, own: Mapping[str, Value]) -> Refusal | None:
@@ -102,13 +96,14 @@ def admit(flow: Flow, view: View, name: str, own: Mapping[str, Value]) -> Refusa
         return Refusal("step", f"there is no tool {name!r}"[:120])
     if name not in step.tools:
         return Refusal("step", f"{name} is not available in step {step.name}")
-    if (missing := unmet(flow, view)) is not None:
+    names = _Names(flow, view)
+    if (missing := _unmet(step, names)) is not None:
         return Refusal("requires", f"step {missing} is not done")
     if (wrong := _wrong_arguments(tool, view, own)) is not None:
         return Refusal("arguments", wrong)
-    if not holds(flow, view, tool.when):
+    if not expr.holds(tool.when, names):
         return Refusal("guard", f"{name} needs: {tool.when}")
-    if tool.level not in levels(flow, view):
+    if tool.level != ANONYMOUS and tool.level not in _levels(flow, names):
         return Refusal("level", f"{name} needs the caller's level {tool.level}")
     return None
 
@@ -116,10 +111,11 @@ def admit(flow: Flow, view: View, name: str, own: Mapping[str, Value]) -> Refusa
 def transition(flow: Flow, view: View) -> Move | None:
     """Where the call should be instead of here; None: it stays."""
     step = flow.steps[view.step]
-    if (missing := unmet(flow, view)) is not None:
+    names = _Names(flow, view)
+    if (missing := _unmet(step, names)) is not None:
         return Move(missing, f"{step.name} requires {missing}")
     for way in step.next:
-        if _is_open(flow, view, way):
+        if expr.holds(way.when, names) if way.when else names.done(step.name):
             return None if way.to == "stay" else Move(way.to, way.when or f"{step.name} is done")
     return None
 
@@ -135,8 +131,17 @@ def ready(flow: Flow, view: View) -> tuple[str, ...]:
     return tuple(name for name in tools if view.result(name) is None and admit(flow, view, name, {}) is None)
 
 
-def _is_open(flow: Flow, view: View, way: Transition) -> bool:
-    return holds(flow, view, way.when) if way.when else done(flow, view, view.step)
+def _unmet(step: Step, names: "_Names") -> str | None:
+    """The first step that this one requires and that is not done now."""
+    for name in step.requires:
+        if not names.done(name):
+            return name
+    return None
+
+
+def _levels(flow: Flow, names: "_Names") -> frozenset[str]:
+    granted = (step.grants for step in flow.steps.values() if step.grants and names.done(step.name))
+    return frozenset((ANONYMOUS, *granted))
 
 
 def _wrong_arguments(tool: Tool, view: View, own: Mapping[str, Value]) -> str | None:

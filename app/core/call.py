@@ -20,6 +20,7 @@ class Call:
         self.state = state
         self.view = StateView(flow, state)
         self.out: list[AnyEffect] = []
+        self.collected = {name for step in flow.steps.values() for name in step.collect}
 
     @property
     def step(self) -> Step:

@@ -71,14 +71,17 @@ class CallCore:
         self.flow = flow
         self.state = CallState(call, slots={name: SlotState() for name in flow.slots})
         self.sealed = False
+        self._call = Call(flow, self.state)
 
     def handle(self, event: AnyEvent, now_ms: int) -> list[AnyEffect]:
         """Take in one fact. Deadlines that are due fire first; time never falls; after the end nothing happens."""
-        call = Call(self.flow, self.state)
+        wordy = isinstance(event, WORDY)
         if self.state.phase is Phase.ended:
-            self.sealed = isinstance(event, WORDY)
+            self.sealed = wordy
             return []
-        before = call.collects_sensitive()
+        call = self._call
+        call.out = []
+        before = wordy and call.collects_sensitive()
         now_ms = max(self.state.now_ms, now_ms)
         self._fire_due(call, now_ms)
         self.state.now_ms = now_ms
@@ -95,11 +98,11 @@ class CallCore:
 
     def request(self, gen: int) -> prompt.Request:
         """What the engine of the reply `gen` gets to see; asked for as its `StartReply` is carried out."""
-        return prompt.request(Call(self.flow, self.state), gen)
+        return prompt.request(self._call, gen)
 
     def hearing(self) -> prompt.Hearing:
         """What callers may be expected to say now; asked for as a `Listen` is carried out."""
-        return prompt.hearing(Call(self.flow, self.state))
+        return prompt.hearing(self._call)
 
     def _fire_due(self, call: Call, now_ms: int) -> None:
         timers = self.state.timers

@@ -111,8 +111,7 @@ def _asks_yesno(call: "Call") -> bool:
 def _proposable(call: "Call") -> list[str]:
     """Slots that a caller may fill or change now, the one asked for first, then the step's, then all others."""
     asked = call.asked()
-    collected = {name for step in call.flow.steps.values() for name in step.collect}
-    others = [name for name in call.flow.slots if name in collected]
+    others = [name for name in call.flow.slots if name in call.collected]
     return list(dict.fromkeys((*((asked,) if asked else ()), *call.step.collect, *others)))
 
 

@@ -118,7 +118,7 @@ def _hopeless(call: Call) -> str:
     """Why this step, which has no way on now, will not find one; empty: it may."""
     if call.state.attempts >= call.step.attempts:
         return "too many attempts"
-    if call.by_rules(call.engine()):
+    if call.state.tools and call.by_rules(call.engine()):
         for name in call.step.tools:
             result = call.view.result(name)
             if result is not None and result.status in (semantics.Status.failed, semantics.Status.unknown):

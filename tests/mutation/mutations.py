@@ -102,8 +102,8 @@ MUTATIONS = (
     _m(
         "gate: requires",
         SEMANTICS,
-        "if (missing := unmet(flow, view)) is not None:\n        return Refusal",
-        "if (missing := unmet(flow, view)) is not None and False:\n        return Refusal",
+        "if (missing := _unmet(step, names)) is not None:\n        return Refusal",
+        "if (missing := _unmet(step, names)) and False:\n        return Refusal",
         T_GATE,
     ),
     _m(
@@ -127,8 +127,14 @@ MUTATIONS = (
         "if False:",
         T_GATE,
     ),
-    _m("gate: guard", SEMANTICS, "if not holds(flow, view, tool.when):", "if False:", T_GATE),
-    _m("gate: level", SEMANTICS, "if tool.level not in levels(flow, view):", "if False:", T_GATE),
+    _m("gate: guard", SEMANTICS, "if not expr.holds(tool.when, names):", "if False:", T_GATE),
+    _m(
+        "gate: level",
+        SEMANTICS,
+        "if tool.level != ANONYMOUS and tool.level not in _levels(flow, names):",
+        "if False:",
+        T_GATE,
+    ),
     _m("gate: budget", GATE, ">= call.flow.limits.tool_calls:", "> 10_000:", T_GATE),
     _m("gate: the ledger's length", GATE, "if n > MAX_REQUESTS:", "if False:", T_GATE),
     _m("gate: duplicate", GATE, "if entry.state in UNSETTLED:", "if False:", T_GATE),
