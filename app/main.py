@@ -72,11 +72,16 @@ class SystemClock:
 
 
 def load_flows(settings: Settings) -> dict[str, Flow]:
-    """The flows to serve by name, the default first. Raises `flows.load.FlowError`."""
+    """The flows to serve by name, the default first. Raises `flows.load.FlowError` and `SettingsError`."""
     provider, _, name = settings.model.partition(":")
     default = Model("default", provider, name)
-    found = (load.load(load.find(flow), default_model=default) for flow in settings.flows or (DEFAULT_FLOW,))
-    return {flow.name: flow for flow in found}
+    found: dict[str, Flow] = {}
+    for name in settings.flows or (DEFAULT_FLOW,):
+        flow = load.load(load.find(name), default_model=default)
+        if flow.name in found:
+            raise SettingsError([f"two of the flows to serve are named {flow.name}"])
+        found[flow.name] = flow
+    return found
 
 
 def unset_variables(flow: Flow, environment: Mapping[str, str]) -> list[str]:
@@ -336,7 +341,10 @@ def _scripted_llm(settings: Settings) -> ScriptedLlm:
 async def serve(
     settings: Settings, flows: Mapping[str, Flow], environment: Mapping[str, str], ready: Callable[[str], None]
 ) -> None:
-    """Serve until SIGTERM or SIGINT; a second one stops at once."""
+    """Serve until SIGTERM or SIGINT; a second one stops at once. Raises also `SettingsError`."""
+    for at, route in enumerate(settings.routes):
+        if route.flow not in flows:
+            raise SettingsError([f"VOICEGATE_ROUTES[{at}].flow: {route.flow} is not among the flows that are served"])
     server = Voicegate(settings, flows, environment)
     loop = asyncio.get_running_loop()
 

@@ -48,6 +48,12 @@ async def test_a_missing_key(tmp_path: Path) -> None:
         (["serve", "clinicc"], {}, ["clinicc", "there is no such flow", "did you mean clinic?"]),
         (["serve", "{bad}"], {}, ["bad.yaml:3"]),
         (["serve", "[bold]{{.yaml"], {}, ["[bold]{{.yaml", "there is no such flow"]),
+        (["serve", "clinic", "clinic"], {}, ["two of the flows", "clinic"]),
+        (
+            ["serve"],
+            {"VOICEGATE_ROUTES": '[{"called": "+1", "flow": "klinik"}]'},
+            ["VOICEGATE_ROUTES[0].flow", "klinik"],
+        ),
         (["serve", "--host", "0.0.0.0"], {}, ["VOICEGATE_TOKENS"]),
         (["serve", "--port", "70000"], {}, ["--port"]),
         (["serve", "--config", "nothing.toml"], {}, ["nothing.toml"]),
