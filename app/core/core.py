@@ -236,13 +236,14 @@ def _engine(call: Call, event: Sentence | SlotsProposed | IntentProposed | Reply
     reply = call.state.reply
     if reply is None or not reply.producing or not event.gen == reply.gen == call.state.gen:
         return
+    by_rules = call.by_rules(reply.engine)
     match event:
         case Sentence():
             replies.sentence(call, event)
         case SlotsProposed(slots=proposed):
-            reply.understood = slots.propose(call, proposed) or reply.understood
+            reply.understood = slots.propose(call, proposed, own_words=by_rules) or reply.understood
         case IntentProposed(intent=intent):
-            reply.understood = _intent(call, intent, by_rules=call.by_rules(reply.engine)) or reply.understood
+            reply.understood = _intent(call, intent, by_rules=by_rules) or reply.understood
         case ReplyEnded(gen=gen):
             replies.engine_ended(call, gen)
         case ReplyFailed(gen=gen, reason=reason):

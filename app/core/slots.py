@@ -13,8 +13,11 @@ YES_KEY = "#"
 NO_KEY = "*"
 
 
-def propose(call: Call, proposed: Mapping[str, object]) -> bool:
-    """Type, validate and set what an engine or the keys read. Returns whether anything of it counted."""
+def propose(call: Call, proposed: Mapping[str, object], *, own_words: bool) -> bool:
+    """Type, validate and set what an engine or the keys read. Returns whether anything of it counted.
+
+    `own_words`: read from the caller's words or keys by the software itself, not by a model.
+    """
     counted = False
     for name, raw in proposed.items():
         slot = call.flow.slots.get(name)
@@ -26,7 +29,7 @@ def propose(call: Call, proposed: Mapping[str, object]) -> bool:
         except ValueError as error:
             reject(call, slot, str(error))
             continue
-        _accept(call, slot, value)
+        _accept(call, slot, value, own_words=own_words)
     return counted
 
 
@@ -133,12 +136,13 @@ def next_question(call: Call, reply: Reply, *, ask: bool) -> Line | None:
     return line
 
 
-def _accept(call: Call, slot: Slot, value: Value) -> None:
+def _accept(call: Call, slot: Slot, value: Value, *, own_words: bool) -> None:
     held = call.state.slots[slot.name]
     question = call.state.question
     if held.value == value:
-        # Said again over its own read-back: as good as a yes, under the same condition.
-        if question is not None and question.slot == slot.name and question.heard and question.rev == held.rev:
+        # Said again over its own read-back: as good as a yes, under the same condition. A model repeats what it knows.
+        asked = question is not None and question.slot == slot.name and question.heard and question.rev == held.rev
+        if own_words and asked:
             confirm(call, slot.name)
         call.want()
         return

@@ -203,7 +203,7 @@ def keys_ended(call: Call) -> None:
     if value is None:
         slots.reject(call, slot, "not complete")
     else:
-        slots.propose(call, {slot.name: value})
+        slots.propose(call, {slot.name: value}, own_words=True)
 
 
 # Silence

@@ -108,6 +108,20 @@ def test_the_same_value_again_is_a_yes_only_over_its_heard_read_back() -> None:
     assert driver.state.slots["item"].confirmed
 
 
+def test_what_a_model_repeats_is_no_yes() -> None:
+    """It may set again what it sees in its prompt; only the caller's own words confirm."""
+    driver = working()
+    propose(driver, size=4)
+    assert finish(driver) == "4?"
+    driver.post(TextReceived("whatever you say"))
+    assert driver.inspector.requests[driver.state.gen].engine == "main"
+    propose(driver, size=4)
+    assert not driver.state.slots["size"].confirmed
+    assert finish(driver) == "4?"
+    driver.say("4")
+    assert driver.state.slots["size"].confirmed
+
+
 def test_a_read_back_that_holds_its_values_words_elsewhere() -> None:
     """What counts is where the value stands, not where its letters come first."""
     flow = workshop()
