@@ -6,16 +6,16 @@ Errors keep a flow from running; warnings say what will disappoint somebody.
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from flows import expr, lexicon, schema, template, values
+from flows import expr, lexicon, patterns, schema, template, values
 from flows.expr import ExprError
 from flows.model import Flow, Slot, SlotType, Step, Tool, ToolEffect
+from flows.patterns import PatternError
 from flows.problems import ERROR, WARNING, Path, Problem, Source, did_you_mean
 from flows.semantics import ANONYMOUS, Status
 from flows.template import TemplateError
 
 PROVIDERS = ("rules", "openai", "scripted")
 STAY = "stay"
-MAX_OPEN_REPEATS = 3  # unbounded repeats in one pattern; each multiplies what a hostile value can cost
 
 CALL_NAMES = ("attempts", "visits")
 """What a guard may ask of the call itself: failed tries at the present question, entries of the present step."""
@@ -29,11 +29,6 @@ MODEL_FUNCTIONS = frozenset(("set_slots", "digress", "answer"))
 
 _INTENTS = frozenset(("yes", "no", "repeat"))
 _HEARD = re.compile(r"[a-z' ]+")
-_ATOM = re.compile(r"\\.|\[\^?\]?[^\]]*\]")
-_GROUP_HEAD = re.compile(r"\(\?(?:P<\w+>|:)")
-_BACK_REFERENCE = re.compile(r"\\[1-9]|\(\?(?!P<|:)")  # and look-arounds, flags, conditions
-_OPEN_REPEAT = re.compile(r"[*+]|\{[0-9]*,[0-9]*\}")
-_PATTERN_PART = re.compile(r"\(|\)(?P<repeat>[*+]|\{[0-9]*,[0-9]*\})?|[*+?|]|\{[0-9]*,[0-9]*\}")
 _ENV = re.compile(r"env\.[A-Z][A-Z0-9_]*")
 
 Found = Iterator[Problem]
@@ -377,31 +372,10 @@ class _Checker:
 
 def _pattern(pattern: str) -> tuple[str, str] | None:
     """What is wrong with a slot's pattern: a message and a hint."""
-    try:
-        re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        return f"is not a regular expression: {error}", ""
     if len(pattern) > schema.MAX_PATTERN_CHARS:
         return f"is longer than {schema.MAX_PATTERN_CHARS} characters", ""
-    bare = _GROUP_HEAD.sub("(", _ATOM.sub("x", pattern))
-    if _BACK_REFERENCE.search(pattern) or _explodes(bare):
-        return "could take forever on some inputs", "no repeat around a repeat or choice, no back-references"
-    if len(_OPEN_REPEAT.findall(bare)) > MAX_OPEN_REPEATS:
-        return "could take forever on some inputs", f"at most {MAX_OPEN_REPEATS} open repeats"
+    try:
+        patterns.steps(pattern)
+    except PatternError as error:
+        return str(error), error.hint
     return None
-
-
-def _explodes(bare: str) -> bool:
-    """Whether an open repeat stands around a group that can match in several ways."""
-    varies = [False]
-    for found in _PATTERN_PART.finditer(bare):
-        if found.group() == "(":
-            varies.append(False)
-        elif found.group().startswith(")"):
-            inner = varies.pop()
-            if inner and found["repeat"]:
-                return True
-            varies[-1] = varies[-1] or inner or bool(found["repeat"])
-        else:
-            varies[-1] = True
-    return False

@@ -14,7 +14,7 @@ from flows.lexicon import MONTHS, WEEKDAYS, ordinal
 from flows.model import Slot, SlotType, Value
 
 MAX_VALUE_CHARS = 200
-MAX_PATTERN_VALUE_CHARS = 64  # bounds what a slow pattern can cost; `check` refuses those that explode
+MAX_PATTERN_VALUE_CHARS = 64  # with it `patterns` bounds what a match can cost
 MAX_DIGITS = 32
 MAX_NUMBER = 1e15
 FIRST_YEAR, LAST_YEAR = 1900, 2100
