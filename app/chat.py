@@ -8,7 +8,7 @@ from contextlib import aclosing
 from app.core.codec import CORE_VERSION, KEY_BYTES, CallHeader
 from app.core.core import CallCore
 from app.core.events import CallerHungUp, CallStarted, Digit, TextReceived
-from app.core.prompt import Hearing
+from app.core.request import Hearing
 from app.core.state import Phase
 from app.main import SystemClock, Voicegate
 from app.runtime.actor import CallActor, Watch

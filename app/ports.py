@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from app.core.codec import CallHeader, Record
 from app.core.events import ToolRequest
-from app.core.prompt import Hearing, Request
+from app.core.request import Hearing, Request
 from flows.model import Flow, Tool, Value, Voice
 
 Pcm = NDArray[np.int16]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from app.core.effects import AnyEffect, StartReply, StopReply
-from app.core.prompt import WITHHELD, Message
+from app.core.request import WITHHELD, Message
 from app.core.state import UNSETTLED, CallState, Due, Line, QuestionKind, StateView, revs_hold
 from flows import rules, semantics, template, values
 from flows.model import Flow, Step, Value
@@ -20,7 +20,9 @@ class Call:
         self.state = state
         self.view = StateView(flow, state)
         self.out: list[AnyEffect] = []
-        self.collected = {name for step in flow.steps.values() for name in step.collect}
+        collected = {name for step in flow.steps.values() for name in step.collect}
+        self._collected = tuple(name for name in flow.slots if name in collected)
+        self._proposable: dict[tuple[str, str], tuple[str, ...]] = {}
 
     @property
     def step(self) -> Step:
@@ -72,6 +74,16 @@ class Call:
         if question is not None and question.slot:
             return question.slot
         return semantics.missing(self.flow, self.view) or ""
+
+    def proposable(self) -> tuple[str, ...]:
+        """Slots that a caller may fill or change now: the one asked for first, then the step's, then all others."""
+        asked, step = self.asked(), self.state.step
+        known = self._proposable.get((asked, step))
+        if known is None:
+            first = (asked,) if asked else ()
+            known = tuple(dict.fromkeys((*first, *self.step.collect, *self._collected)))
+            self._proposable[asked, step] = known
+        return known
 
     def answerable(self) -> bool:
         """Whether a question is open that yes or no answers, and was heard."""

@@ -1,9 +1,18 @@
 """The call detail record: what is left of a call when it is over. It holds no words and no sensitive values."""
 
+import msgspec
 from msgspec import Struct, field
+from msgspec.structs import replace
 
-from app.core.state import CallState
+from app.core.state import CallState, Phase, ToolState
 from flows.model import Flow, Value
+
+INTERNAL_ERROR = "internal-error"
+SERVER_DIED = "server-died"
+
+
+class CdrError(Exception):
+    """These bytes are no call record of this version."""
 
 
 class ToolLine(Struct, frozen=True):
@@ -13,7 +22,7 @@ class ToolLine(Struct, frozen=True):
     reason: str
 
 
-class Cdr(Struct, frozen=True):
+class Cdr(Struct, frozen=True, forbid_unknown_fields=True):
     call: str
     flow: str
     transport: str
@@ -35,7 +44,35 @@ class Cdr(Struct, frozen=True):
     tools: tuple[ToolLine, ...] = ()
 
 
+def read(record: bytes) -> Cdr:
+    """Raises `CdrError`."""
+    try:
+        return msgspec.json.decode(record, type=Cdr)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CdrError("the call record is damaged") from error
+
+
+def told(flow: Flow, state: CallState) -> Cdr:
+    """As far as the journal goes, for a call whose server may have died: it never said how it ended."""
+    record = build(flow, state)
+    if state.phase is Phase.ended:
+        return record
+    return replace(
+        record,
+        cause=state.cause or SERVER_DIED,
+        outcome=state.outcome or SERVER_DIED,
+        # A tool's start is recorded behind, so an allowed one may have started too.
+        tools=tuple(
+            replace(line, state=ToolState.unknown, reason=SERVER_DIED)
+            if line.state in (ToolState.allowed, ToolState.running)
+            else line
+            for line in record.tools
+        ),
+    )
+
+
 def build(flow: Flow, state: CallState) -> Cdr:
+    """At the call's end."""
     counts = state.counts
     return Cdr(
         call=state.call,
@@ -43,8 +80,8 @@ def build(flow: Flow, state: CallState) -> Cdr:
         transport=state.transport,
         caller=state.caller,
         called=state.called,
-        cause=state.cause or "internal-error",
-        outcome=state.outcome or "internal-error",
+        cause=state.cause or INTERNAL_ERROR,
+        outcome=state.outcome or INTERNAL_ERROR,
         last_step=state.step,
         duration_ms=state.now_ms,
         turns=counts.turns,

@@ -2,7 +2,7 @@
 
 A record is `(seq, ms, event, digest of effects)`. Sealed events are encrypted under the call's own key, which retention
 deletes; the digests are keyed by it too, so that they give nothing away of the little that a birth date is. `chain`
-links each record to all before it and covers the ciphertext: it can be checked without the key.
+links each record to all before it and to the header, and covers the ciphertext: it can be checked without the key.
 """
 
 import hashlib
@@ -24,6 +24,8 @@ MAX_RECORD_BYTES = 64 * 1024
 
 
 class CallHeader(Struct, frozen=True):
+    """All but the epoch, which changes hands, stands at the beginning of the chain."""
+
     call: str
     flow: str  # its name
     flow_hash: str
@@ -59,12 +61,14 @@ def digest(effects: Sequence[AnyEffect], key: bytes) -> bytes:
 class Codec:
     """One call's encoder and decoder; remembers the chain's last link, so records go through it in order."""
 
-    def __init__(self, key: bytes, epoch: int) -> None:
-        assert len(key) == KEY_BYTES
+    def __init__(self, key: bytes, header: CallHeader) -> None:
+        """Raises `CodecError` for what cannot be a key."""
+        if len(key) != KEY_BYTES:
+            raise CodecError(f"call {header.call}: its key is damaged")
         self._key = key
-        self._epoch = epoch
+        self._epoch = header.epoch
         self._cipher = AESGCM(key)
-        self._chain = bytes(32)
+        self._chain = first_link(header)
 
     def encode(self, seq: int, ms: int, event: AnyEvent, effects: Sequence[AnyEffect], *, sealed: bool) -> Record:
         body = _event_encoder.encode(event)
@@ -76,9 +80,12 @@ class Codec:
 
     def decode(self, record: Record) -> AnyEvent:
         """Raises `CodecError` where the chain does not hold or the body is not an event."""
-        chain = link(self._chain, record.seq, record.epoch, record.ms, record.sealed, record.body, record.digest)
+        try:
+            chain = link(self._chain, record.seq, record.epoch, record.ms, record.sealed, record.body, record.digest)
+        except OverflowError:
+            raise CodecError(f"record {record.seq}: no number of a record is that large or below 0") from None
         if chain != record.chain:
-            raise CodecError(f"record {record.seq}: the chain is broken: it or one before it was changed")
+            raise CodecError(f"record {record.seq}: the chain is broken: it, one before it or the header was changed")
         self._chain = chain
         try:
             body = record.body
@@ -94,6 +101,12 @@ class Codec:
 def _nonce(epoch: int, seq: int) -> bytes:
     # Unique under the call's key: an epoch has one writer, which uses each seq once (NIST SP 800-38D, 8.2.1).
     return epoch.to_bytes(4, "big") + seq.to_bytes(8, "big")
+
+
+def first_link(header: CallHeader) -> bytes:
+    """The 32 bytes that a call's chain begins with."""
+    fixed = (header.call, header.flow, header.flow_hash, header.core_version, header.started_at)
+    return hashlib.blake2b(_encoder.encode(fixed), digest_size=32).digest()
 
 
 def link(before: bytes, seq: int, epoch: int, ms: int, sealed: bool, body: bytes, head: bytes) -> bytes:

@@ -42,6 +42,7 @@ from app.core.events import (
     Usage,
     WriteAheadFailed,
 )
+from app.core.request import Hearing, Request
 from app.core.state import CallState, Phase, SlotState, ToolState
 from flows.model import Flow
 
@@ -96,11 +97,11 @@ class CallCore:
         """When the shell is to post a `Tick` at the latest; None before the start and after the end."""
         return min(self.state.timers.values(), default=None)
 
-    def request(self, gen: int) -> prompt.Request:
+    def request(self, gen: int) -> Request:
         """What the engine of the reply `gen` gets to see; asked for as its `StartReply` is carried out."""
         return prompt.request(self._call, gen)
 
-    def hearing(self) -> prompt.Hearing:
+    def hearing(self) -> Hearing:
         """What callers may be expected to say now; asked for as a `Listen` is carried out."""
         return prompt.hearing(self._call)
 

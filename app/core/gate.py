@@ -7,7 +7,7 @@ are never fenced, but they steer the flow only where their visit and revs are cu
 from app.core.call import Call
 from app.core.effects import AllowTool, CancelTool, Decision, StartTool, Verdict, WithdrawTool
 from app.core.events import ToolEnded, ToolOutcome, ToolRequest, ToolsRequested
-from app.core.prompt import Message
+from app.core.request import Message
 from app.core.state import UNSETTLED, Phase, ToolCall, ToolState, revs_hold
 from flows import semantics, template
 from flows.model import Tool, ToolEffect, Value

@@ -1,69 +1,12 @@
 """What a reply's engine gets to see: one step of the flow, and nothing else of it."""
 
-from typing import TYPE_CHECKING
-
-from msgspec import Struct
-
-from app.core.events import ToolRequest
+from app.core.call import Call
+from app.core.request import WITHHELD, Hearing, Request, ToolSpec
 from flows import values
-from flows.model import Argument, Flow, Slot, SlotType, Value
-
-if TYPE_CHECKING:
-    from app.core.call import Call
-
-WITHHELD = "[withheld]"
-"""How everybody but the caller reads a sensitive value."""
+from flows.model import SlotType, Value
 
 
-class Message(Struct, frozen=True):
-    """One entry of the conversation as the call remembers it; an agent's words are those that were heard."""
-
-    role: str  # "caller", "agent", "tool" (an outcome, `call_id` says of which request) or "note" (from the software)
-    text: str = ""
-    calls: tuple[ToolRequest, ...] = ()  # with the role "agent": the requests made beside these words
-    call_id: str = ""
-
-
-class ToolSpec(Struct, frozen=True):
-    """A tool that this step admits, as a model is told of it."""
-
-    name: str
-    description: str
-    arguments: tuple[Argument, ...]  # only those that the model itself may give
-
-
-class Request(Struct, frozen=True):
-    """One request to an engine. Models read `system`, `messages`, `tools` and `slots`; rules read the rest."""
-
-    flow: Flow
-    engine: str  # a name in `flow.models`
-    system: str
-    messages: tuple[Message, ...]
-    tools: tuple[ToolSpec, ...]
-    slots: tuple[Slot, ...]  # that may be proposed now; those asked for come first
-    digressions: tuple[str, ...]  # intents that may be proposed now, "repeat" included
-    words: str = ""  # the caller's turn that this reply answers; empty: none, the engine may only act
-    digits: bool = False  # the turn was keyed
-    yesno: bool = False  # a question is open that yes or no answers
-    asked: str = ""  # the slot whose question or read-back is open
-    ready: tuple[str, ...] = ()  # tools whose every check but confirmation and budgets would pass now
-    known: dict[str, Value] = {}  # slots with a value, sensitive ones left out
-    max_words_chars: int = 1200
-
-
-class Hearing(Struct, frozen=True):
-    """What a recogniser should expect now: its grammar is made from this and nothing else."""
-
-    language: str
-    slots: tuple[Slot, ...] = ()  # the one asked first, then early data and corrections
-    yesno: bool = False
-    phrases: tuple[str, ...] = ()  # digressions and other fixed things to say
-
-
-# Building them from a call
-
-
-def request(call: "Call", gen: int) -> Request:
+def request(call: Call, gen: int) -> Request:
     """What the engine of the reply `gen` gets. Only this step, its slots and its tools exist in it."""
     state, step = call.state, call.step
     reply = state.reply
@@ -79,7 +22,7 @@ def request(call: "Call", gen: int) -> Request:
             ToolSpec(tool.name, tool.description, tuple(a for a in tool.arguments if not a.slot))
             for tool in (call.flow.tools[name] for name in step.tools)
         ),
-        slots=tuple(call.flow.slots[name] for name in _proposable(call)),
+        slots=tuple(call.flow.slots[name] for name in call.proposable()),
         digressions=("repeat", *call.flow.digressions),
         words=due.words if due.turn else "",
         yesno=call.answerable(),
@@ -90,39 +33,32 @@ def request(call: "Call", gen: int) -> Request:
     )
 
 
-def hearing(call: "Call") -> Hearing:
+def hearing(call: Call) -> Hearing:
     """What the recogniser's grammar holds now: answers, corrections, early data, digressions."""
-    slots = tuple(call.flow.slots[name] for name in _proposable(call))
+    slots = tuple(call.flow.slots[name] for name in call.proposable())
     phrases = tuple(phrase for name in call.flow.digressions for phrase in call.flow.steps[name].phrases)
     return Hearing(call.flow.language, slots, _asks_yesno(call), phrases)
 
 
-def expects(call: "Call") -> tuple[str, ...]:
+def expects(call: Call) -> tuple[str, ...]:
     """The same as names: when it changes, the recogniser is told."""
     yesno = ("yesno",) if _asks_yesno(call) else ()
-    return (*yesno, *_proposable(call))
+    return (*yesno, *call.proposable())
 
 
-def _asks_yesno(call: "Call") -> bool:
+def _asks_yesno(call: Call) -> bool:
     question = call.state.question
     return question is not None and question.kind != "ask"
 
 
-def _proposable(call: "Call") -> list[str]:
-    """Slots that a caller may fill or change now, the one asked for first, then the step's, then all others."""
-    asked = call.asked()
-    others = [name for name in call.flow.slots if name in call.collected]
-    return list(dict.fromkeys((*((asked,) if asked else ()), *call.step.collect, *others)))
-
-
-def _visible(call: "Call", name: str) -> Value | None:
+def _visible(call: Call, name: str) -> Value | None:
     if name not in _seen(call):
         return None
     value = call.view.value(name)
     return WITHHELD if value is not None and call.flow.slots[name].sensitive else value
 
 
-def _seen(call: "Call") -> tuple[str, ...]:
+def _seen(call: Call) -> tuple[str, ...]:
     """The slots that the model may see here: as declared, else those that the step collects and its tools use."""
     step = call.step
     if step.sees is not None:
@@ -131,7 +67,7 @@ def _seen(call: "Call") -> tuple[str, ...]:
     return (*step.collect, *(argument.slot for argument in arguments if argument.slot))
 
 
-def _system(call: "Call") -> str:
+def _system(call: Call) -> str:
     step = call.step
     parts = [
         "You are the voice of a phone line. Everything you write is spoken to the caller: "
@@ -145,9 +81,9 @@ def _system(call: "Call") -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _slots_told(call: "Call") -> str:
+def _slots_told(call: Call) -> str:
     lines = []
-    for name in _proposable(call):
+    for name in call.proposable():
         slot = call.flow.slots[name]
         value = _visible(call, name)
         if value is not None:

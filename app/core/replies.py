@@ -7,7 +7,7 @@ from app.core import gate, slots
 from app.core.call import RULES, Call
 from app.core.effects import CutPlayout, EndSpeech, HoldPlayout, ResumePlayout, Speak, StartReply
 from app.core.events import PlayoutHeld, PlayoutStopped, Sentence, SpeechFailed
-from app.core.prompt import WITHHELD, Message
+from app.core.request import WITHHELD, Message
 from app.core.state import Due, Line, Phase, QuestionKind, Reply
 
 ENGINE_MS = 20_000

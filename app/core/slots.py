@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from app.core import gate
 from app.core.call import Call
-from app.core.prompt import WITHHELD, Message
+from app.core.request import WITHHELD, Message
 from app.core.state import Line, Question, QuestionKind, Reply, ToolCall, ToolState
 from flows import semantics, values
 from flows.model import Slot, Value

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from msgspec import Struct, field
 
-from app.core.prompt import Message
+from app.core.request import Message
 from flows import semantics
 from flows.model import Flow, Value
 

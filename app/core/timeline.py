@@ -27,7 +27,7 @@ from app.core.events import (
     ToolEnded,
     Transcript,
 )
-from app.core.prompt import WITHHELD
+from app.core.request import WITHHELD
 
 
 class Entry(Struct, frozen=True):

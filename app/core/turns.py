@@ -7,7 +7,7 @@ on where it stopped, what proves to be speech takes the floor. All of it is poli
 from app.core import gate, replies, slots, steps
 from app.core.call import RULES, Call
 from app.core.events import SpeechConfirmed, SpeechEnded, SpeechStarted, Transcript
-from app.core.prompt import WITHHELD, Message
+from app.core.request import WITHHELD, Message
 from app.core.state import Floor, Phase, QuestionKind
 from flows import lexicon, values
 from flows.model import SlotType

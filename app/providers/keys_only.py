@@ -1,6 +1,6 @@
 """No speech to text: where no recogniser can be had, callers are asked again until they use their keys."""
 
-from app.core.prompt import Hearing
+from app.core.request import Hearing
 from app.ports import Heard, Pcm
 
 

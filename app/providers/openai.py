@@ -18,7 +18,7 @@ from msgspec import Struct
 from openai import APIConnectionError, AsyncOpenAI, DefaultAioHttpClient
 
 from app.core.events import ToolRequest
-from app.core.prompt import Message, Request, ToolSpec
+from app.core.request import Message, Request, ToolSpec
 from app.ports import Calls, Fault, Part, Proposal, ProviderError, Used, Words
 from flows import values
 from flows.model import Slot, SlotType, Value

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 
 from app.core.events import ToolRequest
-from app.core.prompt import Request
+from app.core.request import Request
 from app.ports import Calls, Part, Proposal
 from flows.rules import understand
 

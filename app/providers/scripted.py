@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.core.prompt import Hearing, Request
+from app.core.request import Hearing, Request
 from app.ports import Fault, Heard, Mark, Part, Pcm, ProviderError, SpeechChunk
 from flows.model import Voice
 

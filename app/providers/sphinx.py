@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import msgspec
 
-from app.core.prompt import Hearing
+from app.core.request import Hearing
 from app.ports import Fault, Heard, Pcm, ProviderError
 from app.providers.frames import Frame
 from app.providers.process import Process

@@ -33,7 +33,7 @@ from app.core.effects import (
     WithdrawTool,
 )
 from app.core.events import AnyEvent, CallFailed, PlayoutHeld, PlayoutStopped, ReplyFailed, Tick
-from app.core.prompt import Hearing
+from app.core.request import Hearing
 from app.core.state import Phase
 from app.ports import Clock, Fault, Llm, Tools
 from app.runtime import reply

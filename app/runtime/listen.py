@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from app.core.events import AnyEvent, ListenFailed, SpeechConfirmed, SpeechEnded, SpeechStarted, Transcript
-from app.core.prompt import Hearing
+from app.core.request import Hearing
 from app.ports import Pcm, ProviderError, SttStream
 
 Post = Callable[[AnyEvent], None]

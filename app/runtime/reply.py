@@ -14,7 +14,7 @@ from app.core.events import (
     ToolsRequested,
     Usage,
 )
-from app.core.prompt import Request
+from app.core.request import Request
 from app.ports import Calls, Llm, Proposal, ProviderError, Used, Words
 
 MIN_SENTENCE_CHARS = 12

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.core.prompt import Hearing
+from app.core.request import Hearing
 from app.ports import Pcm, ProviderError
 from app.providers.espeak import EspeakTts
 from app.providers.sphinx import SphinxStream, SphinxStt

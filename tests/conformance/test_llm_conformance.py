@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.core.events import ToolRequest
-from app.core.prompt import Message, Request, ToolSpec
+from app.core.request import Message, Request, ToolSpec
 from app.ports import Calls, Fault, Llm, Part, Proposal, ProviderError, Used, Words
 from app.providers.openai import OpenAiLlm
 from app.providers.rules import RulesLlm

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from app.core.prompt import Hearing
+from app.core.request import Hearing
 from app.ports import Fault, Heard, Pcm, ProviderError, Stt, SttStream
 from app.providers import scripted, sphinx
 from app.providers.espeak import EspeakTts

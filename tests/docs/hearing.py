@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from app.core.prompt import Hearing
+from app.core.request import Hearing
 from app.ports import Pcm
 from app.providers.espeak import EspeakTts
 from app.providers.sphinx import SphinxStt

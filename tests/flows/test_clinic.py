@@ -1,7 +1,7 @@
 """The shipped clinic flow, played through the core by rules alone, with tools that answer from a table."""
 
 from app.core.events import Digit
-from app.core.prompt import Hearing
+from app.core.request import Hearing
 from flows import grammar, load
 from flows.model import Flow, Value
 from tests.support.driver import Driver

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.core.events import ToolRequest
-from app.core.prompt import Message, Request, ToolSpec
+from app.core.request import Message, Request, ToolSpec
 from app.ports import Calls, Fault, Part, Proposal, ProviderError, Used, Words
 from app.providers import openai as module
 from app.providers.openai import OpenAiLlm, body, messages

@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.core.events import ToolRequest
-from app.core.prompt import Request
+from app.core.request import Request
 from app.ports import Calls, Part, Proposal
 from app.providers.rules import RulesLlm
 from flows.model import Flow, Slot, SlotType, Step, Texts

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.core.prompt import Hearing, Request
+from app.core.request import Hearing, Request
 from app.ports import Fault, Heard, Pcm, ProviderError, Words
 from app.providers.scripted import STALL, Line, Pause, ScriptedLlm, ScriptedStt, ScriptedTts
 from flows.model import Flow, Step, Texts, Voice

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from app.core.prompt import Hearing
+from app.core.request import Hearing
 from app.ports import Fault, Heard, Pcm, ProviderError
 from app.providers import sphinx
 from app.providers.espeak import EspeakTts
@@ -311,7 +311,7 @@ async def test_stopping_ends_the_workers(stt: SphinxStt) -> None:
 PARENT = """
 import asyncio
 import numpy as np
-from app.core.prompt import Hearing
+from app.core.request import Hearing
 from app.providers.sphinx import SphinxStt
 
 async def main():
