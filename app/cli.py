@@ -24,8 +24,9 @@ from rich.table import Table
 
 from app import chat as chat_room
 from app import main as house
-from app.core import timeline
-from app.core.cdr import Cdr
+from app.core import cdr, timeline
+from app.core.cdr import Cdr, CdrError
+from app.core.state import Phase
 from app.ports import CallRow, Journal, NoSuchCall, ProviderError, StoreError
 from app.runtime.actor import Seen
 from app.runtime.replay import Divergence, ReplayError, replay
@@ -221,14 +222,16 @@ def replay_call(
             for core, _ in replay(journal):
                 count, state = count + 1, core.state
         except Divergence as error:
-            err.print(f"[bold red]diverged:[/] {error}")
+            err.print(f"[bold red]diverged:[/] {escape(str(error))}", soft_wrap=True)
             for effect in error.effects:
                 err.print(f"  now orders {type(effect).__name__}", soft_wrap=True)
             raise typer.Exit(1) from None
         finally:
             store.close()
-        phase = state.phase.value if state is not None else "empty"
-        out.print(f"[green]ok[/] call {journal.row.header.call}: {count} records, every decision the same; {phase}")
+        phase = state.phase if state is not None else Phase.new
+        early = " where its journal stops" if journal.row.cdr is not None and phase is not Phase.ended else ""
+        done = f"call {journal.row.header.call}: {count} records, every decision the same; {phase}{early}"
+        out.print(f"[green]ok[/] {escape(done)}", soft_wrap=True)
 
 
 def main() -> None:
@@ -270,13 +273,14 @@ def _list_calls(rows: list[CallRow], *, as_json: bool) -> None:
     for column in ("s", "turns", "tools"):
         table.add_column(column, justify="right")
     for row in rows:
-        record = msgspec.json.decode(row.cdr, type=Cdr) if row.cdr else None
+        record = _record(row)
+        missing = "damaged" if row.cdr is not None else "purged" if row.purged else "live, or died"
         table.add_row(
-            row.header.call,
-            row.header.started_at[5:19].replace("T", " "),
-            row.header.flow,
-            record.outcome if record else "purged" if row.purged else "live, or died",
-            record.cause if record else "",
+            escape(row.header.call),
+            escape(row.header.started_at[5:19].replace("T", " ")),
+            escape(row.header.flow),
+            escape(record.outcome if record else missing),
+            escape(record.cause) if record else "",
             f"{record.duration_ms / 1000:.0f}" if record else "",
             str(record.turns) if record else "",
             str(len(record.tools)) if record else "",
@@ -289,29 +293,37 @@ def _show_call(journal: Journal, folder: Path, *, as_json: bool) -> None:
         out.print_json(json.dumps(_row(journal.row)))
         return
     header = journal.row.header
-    out.print(f"[bold]call {header.call}[/]  flow {header.flow} {header.flow_hash[:12]}  {header.started_at}")
+    flow = escape(f"{header.flow} {header.flow_hash[:12]}  {header.started_at}")
+    out.print(f"[bold]call {escape(header.call)}[/]  flow {flow}")
     story = timeline.Timeline()
     try:
         for core, done in replay(journal):
             for entry in story.tell(done.record.ms, done.event, done.effects, sealed=core.sealed):
                 print_entry(out, entry)
     except (ReplayError, Divergence) as error:
-        err.print(f"[yellow]the timeline ends here:[/] {error}", soft_wrap=True)
-    if journal.row.cdr:
-        _print_record(msgspec.json.decode(journal.row.cdr, type=Cdr))
+        err.print(f"[yellow]the timeline ends here:[/] {escape(str(error))}", soft_wrap=True)
+    if record := _record(journal.row):
+        _print_record(record)
     if journal.row.recording:
-        out.print(f"recording  {folder / journal.row.recording}", soft_wrap=True)
+        out.print(f"recording  {folder / journal.row.recording}", markup=False, soft_wrap=True)
+
+
+def _record(row: CallRow) -> Cdr | None:
+    """None where there is none yet, or one that cannot be read."""
+    with suppress(CdrError):
+        return cdr.read(row.cdr) if row.cdr is not None else None
+    return None
 
 
 def _print_record(record: Cdr) -> None:
-    out.print(
-        f"[bold]{record.outcome}[/] ({record.cause}) after {record.duration_ms / 1000:.0f} s in step {record.last_step}"
-    )
+    end = escape(f"({record.cause}) after {record.duration_ms / 1000:.0f} s in step {record.last_step}")
+    out.print(f"[bold]{escape(record.outcome)}[/] {end}")
     out.print(
         f"  {record.turns} turns, {record.barge_ins} interruptions, {record.holds} holds, {record.replies} replies"
     )
     for tool in record.tools:
-        out.print(f"  tool #{tool.n} {tool.tool}: {tool.state}" + (f" ({tool.reason})" if tool.reason else ""))
+        why = f" ({tool.reason})" if tool.reason else ""
+        out.print(f"  tool #{tool.n} {tool.tool}: {tool.state}{why}", markup=False)
     for name, value in record.slots.items():
         out.print(f"  {name} = {value}", markup=False)
     if record.input_tokens or record.output_tokens:
@@ -321,10 +333,12 @@ def _print_record(record: Cdr) -> None:
 
 
 def _row(row: CallRow) -> dict[str, Any]:
+    record = _record(row)
     return {
         **msgspec.to_builtins(row.header),
         "records": row.records,
-        "cdr": json.loads(row.cdr) if row.cdr else None,
+        "cdr": msgspec.to_builtins(record),
+        "damaged": row.cdr is not None and record is None,
         "recording": row.recording,
         "purged": row.purged,
     }

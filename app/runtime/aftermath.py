@@ -6,46 +6,38 @@ from collections.abc import Callable
 import msgspec
 
 from app.core import cdr
-from app.core.state import CallState, ToolState
-from app.ports import Finish, Journal, JournalStore
+from app.core.state import CallState
+from app.ports import Finish, Journal, JournalStore, NoSuchCall, StoreError
 from app.runtime.replay import Divergence, ReplayError, replay
-from flows.load import FlowError, from_bytes
 from flows.model import Flow, Texts
-
-SERVER_DIED = "server-died"
 
 log = logging.getLogger(__name__)
 
 
 def close_dead_calls(store: JournalStore, recording: Callable[[str], str]) -> int:
-    """Finish every call without a record; returns how many. Nobody else may hold the store's calls.
+    """Finish every call without a record that can be read; returns how many. Nobody else may hold the store's calls.
 
-    `recording` finds a call's recording below the data folder, or nothing. Raises `StoreError`.
+    `recording` finds a call's recording below the data folder, or nothing. Raises `StoreError` where it cannot write.
     """
-    dead = store.unfinished()
-    for call in dead:
-        journal = store.load(call)
+    closed = 0
+    for call in store.unfinished():
+        try:
+            journal = store.load(call)
+        except (StoreError, NoSuchCall) as error:
+            log.error("call %s: it cannot be read and stays without a record: %s", call, error)
+            continue
         record = msgspec.json.encode(_record(journal))
         store.commit([Finish(call, journal.row.header.epoch, record, recording(call))])
-    return len(dead)
+        closed += 1
+    return closed
 
 
 def _record(journal: Journal) -> cdr.Cdr:
-    call = journal.row.header.call
-    state = CallState(call)
+    header = journal.row.header
+    record = cdr.told(Flow(header.flow, 0, "", {}, Texts("", "", "", "", "", "", "")), CallState(header.call))
     try:
-        flow = from_bytes(journal.flow)
         for core, _ in replay(journal):
-            state = core.state
-    except FlowError:
-        flow = Flow(journal.row.header.flow, 0, "", {}, Texts("", "", "", "", "", "", ""))
-        log.warning("call %s: its flow cannot be read any more", call)
+            record = cdr.told(core.flow, core.state)  # now: a record that differs changes the state first
     except (ReplayError, Divergence) as error:
-        log.warning("call %s: its journal is told up to here: %s", call, error)
-    state.cause = state.cause or SERVER_DIED
-    state.outcome = state.outcome or SERVER_DIED
-    for entry in state.tools.values():
-        # Its start is recorded behind, so an allowed one may have started too.
-        if entry.state in (ToolState.allowed, ToolState.running):
-            entry.state, entry.reason = ToolState.unknown, SERVER_DIED
-    return cdr.build(flow, state)
+        log.warning("call %s: its journal is told up to here: %s", header.call, error)
+    return record

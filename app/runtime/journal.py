@@ -315,7 +315,7 @@ class CallJournal:
     def __init__(self, writer: JournalWriter, header: CallHeader, flow: bytes, key: bytes) -> None:
         """A new call; `flow` is the resolved flow's JSON, `key` 32 secret random bytes."""
         self._writer = writer
-        self._codec = Codec(key, header.epoch)
+        self._codec = Codec(key, header)
         self._lane = writer.begin(header, flow, key)
         self.header = header
         self.seq = 0
@@ -328,7 +328,7 @@ class CallJournal:
         The lease is ours when `flush` answers `ok`. Raises `CodecError` for a journal that cannot be read.
         """
         header = replace(journal.row.header, epoch=journal.row.header.epoch + 1)
-        codec = _codec(journal, header.epoch)
+        codec = _codec(journal, header)
         past = list(read(journal, codec))
         own = cls(writer, header, journal.flow, journal.key)
         own._codec = codec  # which knows the chain so far
@@ -379,7 +379,7 @@ def read(journal: Journal, codec: Codec | None = None) -> Iterator[tuple[Record,
 
     A codec that is given knows the chain afterwards and can go on with it.
     """
-    codec = codec or _codec(journal, journal.row.header.epoch)
+    codec = codec or _codec(journal, journal.row.header)
     for seq, record in enumerate(journal.records, 1):
         if record.seq != seq:
             raise CodecError(f"record {seq}: missing")
@@ -388,7 +388,7 @@ def read(journal: Journal, codec: Codec | None = None) -> Iterator[tuple[Record,
         raise CodecError(f"record {len(journal.records) + 1}: missing")
 
 
-def _codec(journal: Journal, epoch: int) -> Codec:
+def _codec(journal: Journal, header: CallHeader) -> Codec:
     if not journal.key:
-        raise CodecError(f"call {journal.row.header.call}: it was purged, its key is deleted")
-    return Codec(journal.key, epoch)
+        raise CodecError(f"call {header.call}: {'it was purged, ' if journal.row.purged else ''}its key is deleted")
+    return Codec(journal.key, header)

@@ -1,17 +1,20 @@
 """Rebuild a call from its journal, decision by decision."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
-from app.core import codec
+from app.core import cdr, codec
+from app.core.cdr import INTERNAL_ERROR, Cdr, CdrError
 from app.core.codec import CORE_VERSION, CodecError, Record
 from app.core.core import CallCore
 from app.core.effects import AnyEffect
 from app.core.events import AnyEvent
+from app.core.state import Phase
 from app.ports import Journal
 from app.runtime.journal import CallJournal, read
 from flows import load
+from flows.load import FlowError
 from flows.model import Flow
 
 
@@ -20,12 +23,10 @@ class ReplayError(Exception):
 
 
 class Divergence(Exception):
-    """The same facts gave other orders than they did then."""
+    """The same facts gave other orders, or another call record, than they did then."""
 
-    def __init__(self, record: Record, event: AnyEvent, effects: list[AnyEffect]) -> None:
-        super().__init__(f"record {record.seq} ({type(event).__name__} at {record.ms} ms): other orders than recorded")
-        self.record = record
-        self.event = event
+    def __init__(self, message: str, effects: Sequence[AnyEffect] = ()) -> None:
+        super().__init__(message)
         self.effects = effects
 
 
@@ -38,28 +39,49 @@ class Replayed(Struct):
 
 
 def replay(journal: Journal) -> Iterator[tuple[CallCore, Replayed]]:
-    """Yields the core after each record. Raises `ReplayError` or `Divergence`."""
+    """Yields the core after each record, then compares the call record. Raises `ReplayError` or `Divergence`."""
     header = journal.row.header
     if header.core_version != CORE_VERSION:
         raise ReplayError(
             f"call {header.call} was written by core version {header.core_version}, and this is {CORE_VERSION}: "
             "replay it with the release that wrote it"
         )
+    if not journal.flow:
+        raise ReplayError(f"call {header.call}: its flow is missing")
     if load.bytes_hash(journal.flow) != header.flow_hash:
         raise ReplayError(f"call {header.call}: its flow was changed after the call")
-    core = CallCore(load.from_bytes(journal.flow), header.call)
-    yield from _run(core, journal)
+    try:
+        core = CallCore(load.from_bytes(journal.flow), header.call)
+        yield from _run(core, journal)
+        if journal.row.cdr is not None:
+            _compare(core, cdr.read(journal.row.cdr))
+    except (FlowError, CdrError) as error:
+        raise ReplayError(f"call {header.call}: {error}") from error
 
 
 def _run(core: CallCore, journal: Journal) -> Iterator[tuple[CallCore, Replayed]]:
     try:
         for record, event in read(journal):
-            effects = core.handle(event, record.ms)
+            name = f"record {record.seq} ({type(event).__name__} at {record.ms} ms)"
+            try:
+                effects = core.handle(event, record.ms)
+            except Exception as error:  # what the core cannot take in was never recorded as taken in
+                raise Divergence(f"{name}: it cannot have been so: {type(error).__name__}") from error
             if codec.digest(effects, journal.key) != record.digest:
-                raise Divergence(record, event, effects)
+                raise Divergence(f"{name}: other orders than recorded", effects)
             yield core, Replayed(record, event, effects)
     except CodecError as error:
         raise ReplayError(str(error)) from error
+
+
+def _compare(core: CallCore, record: Cdr) -> None:
+    told = cdr.told(core.flow, core.state)
+    if record in (told, cdr.build(core.flow, core.state)):
+        return
+    if core.state.phase is not Phase.ended and record.cause == record.outcome == INTERNAL_ERROR:
+        return  # its journal could not go on, or its state was torn: the record may know more or other things
+    differing = [name for name in record.__struct_fields__ if getattr(record, name) != getattr(told, name)]
+    raise Divergence(f"the call record differs from what the journal tells: {', '.join(differing)}")
 
 
 async def rebuild(journal: CallJournal, flow: Flow) -> CallCore:

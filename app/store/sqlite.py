@@ -146,14 +146,14 @@ class SqliteStore:
             if len(rows) > 1 and row.header.call != call:
                 raise NoSuchCall(f"several calls begin with {call!r}")
             name = (row.header.call,)
-            (flow,) = db.execute("SELECT body FROM flows WHERE hash = ?", (row.header.flow_hash,)).fetchone()
+            flow = db.execute("SELECT body FROM flows WHERE hash = ?", (row.header.flow_hash,)).fetchone()
             key = db.execute("SELECT key FROM keys WHERE call = ?", name).fetchone()
             records = db.execute(
                 "SELECT seq, epoch, ms, sealed, body, digest, chain FROM records WHERE call = ? ORDER BY seq", name
             ).fetchall()
         return Journal(
             row=row,
-            flow=flow,
+            flow=flow[0] if flow else b"",
             key=key[0] if key else b"",
             records=tuple(Record(seq, epoch, ms, bool(sealed), *rest) for seq, epoch, ms, sealed, *rest in records),
         )
@@ -311,13 +311,15 @@ def _call_row(row: tuple[Any, ...]) -> CallRow:
 
 def _connect(path: Path) -> sqlite3.Connection:
     """An existing file, in autocommit; foreign keys on, and a wait where it is locked."""
-    return sqlite3.connect(
+    db = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw",
         uri=True,
         timeout=BUSY_MS / 1000,
         isolation_level=None,
         check_same_thread=False,
     )
+    db.text_factory = lambda text: text.decode(errors="replace")  # one damaged name must not hide all other calls
+    return db
 
 
 def _open_writer(path: Path) -> sqlite3.Connection:

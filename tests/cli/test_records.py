@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.core.codec import Codec, link
+from app.core.codec import Codec, first_link, link
 from app.main import JOURNAL_FILE
 from app.store.sqlite import SqliteStore
 from tests.cli.inside import Inside
@@ -120,7 +120,32 @@ TAMPERED: dict[str, tuple[list[str], str]] = {
     ),
     "the flow": (["UPDATE flows SET body = CAST(replace(body, 'Hello', 'Jello') AS BLOB)"], "flow was changed"),
     "the flow's length": (["UPDATE flows SET body = x'7b7d'"], "flow was changed"),
+    "the flow that is gone": (["DELETE FROM flows"], "its flow is missing"),
     "the core's version": (["UPDATE calls SET core_version = 99"], "core version 99"),
+    "the flow's name": (["UPDATE calls SET flow = 'other'"], "record 1"),
+    "the start": (["UPDATE calls SET started_at = '[/]'"], "record 1"),
+    "the call's name": (
+        [f"UPDATE {table} SET call = call || '[/]'" for table in ("calls", "records", "keys")],
+        "record 1",
+    ),
+    "the key's length": (["UPDATE keys SET key = x'00'"], "its key is damaged"),
+    "the key that is gone": (["DELETE FROM keys"], "its key is deleted"),
+    "a time before the start": (["UPDATE records SET ms = -5 WHERE seq = 5"], "record 5"),
+    "an owner below 0": (["UPDATE records SET epoch = -1 WHERE seq = 2"], "record 2"),
+    "an owner beyond all": (["UPDATE records SET epoch = 99999999999 WHERE seq = 2"], "record 2"),
+    "the call record": (["UPDATE calls SET cdr = x'ff'"], "call record is damaged"),
+    "the call record's kind": (["UPDATE calls SET cdr = CAST('[1]' AS BLOB)"], "call record is damaged"),
+    "the call record's length": (["UPDATE calls SET cdr = x''"], "call record is damaged"),
+}
+DIFFERS: dict[str, tuple[list[str], str]] = {
+    "its outcome": (["UPDATE calls SET cdr = CAST(replace(cdr, 'told', 'sold') AS BLOB)"], "outcome"),
+    "a value": (["UPDATE calls SET cdr = CAST(replace(cdr, 'friday', 'monday') AS BLOB)"], "slots"),
+    "another cause": (
+        ["""UPDATE calls SET cdr = CAST(replace(cdr, '"cause":"flow"', '"cause":"internal-error"') AS BLOB)"""],
+        "cause",
+    ),
+    "the journal's end": (["DELETE FROM records WHERE seq > 5", "UPDATE calls SET records = 5"], "cause, outcome"),
+    "the whole journal": (["DELETE FROM records", "UPDATE calls SET records = 0"], "transport"),
 }
 
 
@@ -134,6 +159,29 @@ def test_a_journal_that_was_meddled_with_is_not_replayed(desk: Desk, what: str) 
     assert len(done.err.splitlines()) == 1
     assert words in done.err
     assert desk.run("calls", desk.call).status == 0, "what can be told is told"
+    assert desk.call in desk.run("calls").out
+
+
+@pytest.mark.parametrize("what", DIFFERS)
+def test_a_call_record_that_its_journal_does_not_tell(desk: Desk, what: str) -> None:
+    statements, words = DIFFERS[what]
+    desk.meddle(*statements)
+    done = desk.run("replay", desk.call)
+    assert (done.status, done.out) == (1, ""), what
+    assert done.err.startswith("diverged: the call record differs from what the journal tells: ")
+    assert len(done.err.splitlines()) == 1
+    assert words in done.err
+    told = desk.run("calls", desk.call)
+    assert told.status == 0
+    assert "the call record differs" in told.err
+
+
+def test_a_damaged_call_record_in_the_list(desk: Desk) -> None:
+    desk.meddle("UPDATE calls SET cdr = x'7b'")
+    (line,) = [line for line in desk.run("calls").out.splitlines() if desk.call in line]
+    assert "damaged" in line
+    (row,) = json.loads(desk.run("calls", "--json").out)
+    assert (row["cdr"], row["damaged"]) == (None, True)
 
 
 def test_another_key_opens_nothing(desk: Desk) -> None:
@@ -147,7 +195,7 @@ def test_a_decision_that_differs_is_named_and_ends_with_status_1(desk: Desk) -> 
     """A journal whose chain is whole, but in which somebody else decided: as after a change of the core."""
     with SqliteStore(desk.file, read_only=True) as store:
         journal = store.load(desk.call)
-    chain = bytes(32)
+    chain = first_link(journal.row.header)
     with sqlite3.connect(desk.file) as db:
         for record in journal.records:
             digest = bytes(16) if record.seq == 7 else record.digest
@@ -177,5 +225,5 @@ def test_a_broken_file(desk: Desk, damage: Callable[[bytes], bytes]) -> None:
 def test_codec_is_what_the_meddling_above_assumes(desk: Desk) -> None:
     with SqliteStore(desk.file, read_only=True) as store:
         journal = store.load(desk.call)
-    codec = Codec(journal.key, 1)
+    codec = Codec(journal.key, journal.row.header)
     assert all(codec.decode(record) for record in journal.records)

@@ -32,7 +32,7 @@ def begin(call: str = "c1", epoch: int = 1, started_at: str = START, flow: str =
 
 
 def records(first: int, last: int, epoch: int = 1) -> tuple[Record, ...]:
-    codec = Codec(KEY, epoch)
+    codec = Codec(KEY, header(epoch=epoch))
     return tuple(codec.encode(seq, seq * 10, Tick(), [], sealed=seq % 2 == 0) for seq in range(first, last + 1))
 
 

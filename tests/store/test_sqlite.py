@@ -13,7 +13,7 @@ import pytest
 
 from app.core.codec import CORE_VERSION, CallHeader, Codec, Record
 from app.core.events import Tick
-from app.ports import Append, Begin, Finish, Reserve, StoreError, Written
+from app.ports import Append, Begin, Finish, NoSuchCall, Reserve, StoreError, Written
 from app.store.sqlite import LOCK_NAME, PURGE_CALLS, SCHEMA_VERSION, SqliteStore
 
 KEY = bytes(range(32))
@@ -158,6 +158,21 @@ def test_a_damaged_file_is_one_clear_line(tmp_path: Path) -> None:
         SqliteStore(path, read_only=True).load("c1")
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_row_hides_no_other_call(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    with SqliteStore(path) as store:
+        store.commit([begin("c1"), begin("c2"), begin("c3")])
+        store._connection().execute("PRAGMA foreign_keys = OFF")
+        store._connection().execute("UPDATE calls SET call = CAST(x'ff' AS TEXT), flow = call WHERE call = 'c1'")
+        store._connection().execute("UPDATE calls SET flow = CAST(x'ff' AS TEXT), flow_hash = '' WHERE call = 'c2'")
+        assert [row.header.call for row in store.calls()] == ["c3", "c2", "\ufffd"]
+        assert store.unfinished() == ["\ufffd", "c2", "c3"]
+        with pytest.raises(NoSuchCall):
+            store.load("\ufffd")
+        assert (store.load("c2").flow, store.load("c2").row.header.flow) == (b"", "\ufffd")
+        assert store.load("c3").flow == b"{}"
 
 
 def test_a_read_only_folder_is_one_clear_line(tmp_path: Path) -> None:
@@ -337,10 +352,10 @@ def test_purge_goes_through_many_calls(tmp_path: Path) -> None:
 
 
 def test_a_real_journal_survives_the_file(tmp_path: Path) -> None:
-    codec = Codec(KEY, 1)
+    codec = Codec(KEY, begin("c1").header)
     written = tuple(codec.encode(seq, seq, Tick(), [], sealed=True) for seq in range(1, 4))
     with SqliteStore(tmp_path / "journal.db") as store:
         store.commit([begin("c1"), Append("c1", 1, written)])
-    reader = Codec(KEY, 1)
+    reader = Codec(KEY, begin("c1").header)
     loaded = SqliteStore(tmp_path / "journal.db", read_only=True).load("c1")
     assert [reader.decode(one) for one in loaded.records] == [Tick()] * 3

@@ -11,7 +11,7 @@ import msgspec
 
 from app.core import cdr, codec
 from app.core.call import Call
-from app.core.codec import Codec
+from app.core.codec import CORE_VERSION, CallHeader, Codec
 from app.core.core import WORDY, CallCore
 from app.core.effects import (
     AllowTool,
@@ -44,8 +44,8 @@ from app.core.events import (
     ToolReady,
     ToolsRequested,
 )
-from app.core.prompt import Request
 from app.core.replies import PLAYOUT_GRACE_MS
+from app.core.request import Request
 from app.core.state import CallState, Phase, QuestionKind, ToolState
 from app.core.timeline import Timeline
 from flows import values
@@ -66,7 +66,8 @@ class Inspector:
         self.core = CallCore(flow, call)
         self.requests: dict[int, Request] = {}
         self._twin = CallCore(flow, call)
-        self._codec, self._reader = Codec(KEY, 1), Codec(KEY, 1)
+        header = CallHeader(call, flow.name, "", CORE_VERSION, 1, "")
+        self._codec, self._reader = Codec(KEY, header), Codec(KEY, header)
         self._seq = 0
         self._timeline = Timeline()
         self._secrets = secrets
