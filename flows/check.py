@@ -173,8 +173,15 @@ class _Checker:
                 yield self._warning(at, "no step uses it")
             yield from self._guard((*at, "when"), tool.when)
             yield from self._template((*at, "once"), tool.once, self._flow.slots)
+            yield from self._lasting((*at, "once"), tool.once)
             yield from self._template((*at, "confirm"), tool.confirm, self._text_names)
             yield from self._arguments(tool, at)
+
+    def _lasting(self, at: Path, once: str) -> Found:
+        for name, slot in self._flow.slots.items():
+            if slot.sensitive and not slot.source and f"{{{name}}}" in once:
+                message = f"{name} is sensitive, and a digest of it that can be guessed stays when the call is deleted"
+                yield self._warning(at, message, "use an id that a tool gives")
 
     def _arguments(self, tool: Tool, at: Path) -> Found:
         for argument in tool.arguments:

@@ -221,6 +221,7 @@ def test_errors_are_at_their_line() -> None:
         ("tools: [find]\n", "tools: []\n", "warning: tools.find: no step uses it"),
         ("say: Please come to us.,", "say: x, phrases: [desk],", "warning: steps.desk.phrases: only a digression"),
         ("- {else: stay}", "- {else: stay}\n      - {else: bye}", "warning: steps.sell.next[3]: is never tried"),
+        ('once: "{owner}:{day}"', 'once: "{pin}:{day}"', "warning: tools.order.once: pin is sensitive"),
         ("- {else: stay}", "- {else: bye}", "warning: steps.sell.next: moves on at once"),
         (
             "collect: [day, size]",
