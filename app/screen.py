@@ -1,6 +1,10 @@
 """How a call looks in a terminal."""
 
-from rich.console import Console
+import re
+from collections.abc import Iterable
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +24,18 @@ STYLES = {
 }
 
 DECISIONS = {"allowed": "green", "started": "green", "held": "yellow", "refused": "red", "withdrawn": "yellow"}
+
+
+CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What moves a terminal's cursor, changes its state or turns its lines around (Unicode TR 36, section 3)."""
+
+
+class Screen(Console):
+    """A console on which callers, models and tools cannot draw: of their text, control characters are replaced."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text), style, control)
 
 
 def print_entry(console: Console, entry: Entry) -> None:
