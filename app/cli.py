@@ -18,7 +18,6 @@ import msgspec
 import typer
 import uvloop
 from pydantic import SecretStr
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -30,7 +29,7 @@ from app.core.state import Phase
 from app.ports import CallRow, Journal, NoSuchCall, ProviderError, StoreError
 from app.runtime.actor import Seen
 from app.runtime.replay import Divergence, ReplayError, replay
-from app.screen import print_entry
+from app.screen import Screen, print_entry
 from app.settings import Role, Settings, SettingsError, Token, load_settings, with_dotenv
 from flows import load
 
@@ -41,8 +40,8 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Screen(highlight=False)
+err = Screen(stderr=True, highlight=False)
 
 Config = Annotated[Path | None, typer.Option(help="A TOML file with settings; else voicegate.toml if there is one.")]
 Data = Annotated[Path | None, typer.Option("--data-dir", help="Where journals and recordings live.")]
@@ -265,7 +264,7 @@ def _log_to_stderr(level: str) -> None:
 
 def _list_calls(rows: list[CallRow], *, as_json: bool) -> None:
     if as_json:
-        out.print_json(json.dumps([_row(row) for row in rows]))
+        out.print_json(json.dumps([_row(row) for row in rows]), ensure_ascii=True)
         return
     table = Table(box=None, pad_edge=False)
     for column in ("call", "started (UTC)", "flow", "outcome", "cause"):
@@ -290,7 +289,7 @@ def _list_calls(rows: list[CallRow], *, as_json: bool) -> None:
 
 def _show_call(journal: Journal, folder: Path, *, as_json: bool) -> None:
     if as_json:
-        out.print_json(json.dumps(_row(journal.row)))
+        out.print_json(json.dumps(_row(journal.row)), ensure_ascii=True)
         return
     header = journal.row.header
     flow = escape(f"{header.flow} {header.flow_hash[:12]}  {header.started_at}")
