@@ -249,7 +249,7 @@ class CallRow(Struct, frozen=True):
 
 class Journal(Struct, frozen=True):
     row: CallRow
-    flow: bytes
+    flow: bytes  # empty when it is missing
     key: bytes  # empty when purged
     records: tuple[Record, ...]
 

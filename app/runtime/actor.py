@@ -319,5 +319,5 @@ class CallActor:
         self.detach()
 
     def _finish(self) -> None:
-        self.record = cdr.build(self.core.flow, self.core.state)
+        self.record = cdr.told(self.core.flow, self.core.state)
         self._journal.finish(msgspec.json.encode(self.record), self.recording)
