@@ -1,9 +1,8 @@
 """Tools that are HTTP requests.
 
 Everything that can be decided without the network is decided before the first await. Sockets are admitted one by one
-(see `ssrf`). Hosts that the flow allows have connection pools of their own, so that nobody inherits a connection that
-he could not have opened; what is not a read never travels on a used connection, where it could be lost silently or
-sent a second time by the library.
+(see `ssrf`). Each request has a connection of its own: on a used one it could be lost silently, be sent a second time by
+the library, or get a surplus answer that was meant for another call.
 """
 
 import errno
@@ -21,9 +20,9 @@ from yarl import URL
 from app.ports import Fault, ProviderError, ToolFailed
 from app.providers import ssrf
 from app.providers.tries import Try, persist, typed
-from flows.model import Flow, HttpCall, Tool, ToolEffect, Value
+from flows.model import Flow, HttpCall, Tool, Value
 
-CONNECTIONS = 200  # of each pool
+CONNECTIONS = 200  # at once, to admitted private addresses and to all others
 CONNECT_MS = 3_000
 MAX_RESPONSE_BYTES = 256 * 1024
 MAX_URL_CHARS = 4_000
@@ -59,7 +58,7 @@ class HttpTools:
     def __init__(self, environment: Mapping[str, str], *, resolver: AbstractResolver | None = None) -> None:
         self._environment = environment
         self._resolver = resolver
-        self._sessions: dict[tuple[bool, bool], aiohttp.ClientSession] = {}
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}  # by whether private addresses are admitted
 
     async def stop(self) -> None:
         while self._sessions:
@@ -134,9 +133,8 @@ class HttpTools:
                 yield _PLACEHOLDER.sub(lambda match: self._environment[match[2]] if match[1] else match[0], entry)
 
     async def _send(self, tool: Tool, sending: _Sending, current: Try) -> dict[str, Any]:
-        session = self._session(sending.private, tool.effect is ToolEffect.read)
         try:
-            async with session.request(
+            async with self._session(sending.private).request(
                 sending.method,
                 sending.url,
                 headers=sending.headers,
@@ -149,21 +147,19 @@ class HttpTools:
         except aiohttp.ClientError as error:
             raise ProviderError(_fault(error), "the request") from None
 
-    def _session(self, private: bool, read: bool) -> aiohttp.ClientSession:
-        session = self._sessions.get((private, read))
+    def _session(self, private: bool) -> aiohttp.ClientSession:
+        session = self._sessions.get(private)
         if session is None:
             connector = aiohttp.TCPConnector(
                 limit=CONNECTIONS,
-                force_close=not read,
+                force_close=True,
                 resolver=self._resolver,
                 socket_factory=ssrf.private_socket if private else ssrf.public_socket,
             )
             trace = aiohttp.TraceConfig()
+            trace.on_connection_create_start.append(_only_once)
             trace.on_connection_create_end.append(_connected)
-            if not read:
-                trace.on_connection_create_start.append(_only_once)
-            trace.on_connection_reuseconn.append(_connected)
-            session = self._sessions[private, read] = aiohttp.ClientSession(
+            session = self._sessions[private] = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),  # one call's cookies are nobody else's
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_MS / 1000),

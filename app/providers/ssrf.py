@@ -1,13 +1,13 @@
 """Which addresses a flow's tools may reach. Asked for every socket, so a name that changes its address gains nothing.
 
-Sources: the IANA special-purpose address registries (RFC 6890), RFC 6598 (100.64.0.0/10), and the cloud vendors'
-pages on instance metadata.
+Sources: the IANA special-purpose address registries (RFC 6890), RFC 6598 (100.64.0.0/10), the IANA IPv6 address space
+registry (only 2000::/3 is given out as global unicast), and the cloud vendors' pages on instance metadata.
 """
 
 import errno
 import socket
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
 METADATA = frozenset(
@@ -15,6 +15,10 @@ METADATA = frozenset(
 )
 NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
 BROADCAST = IPv4Address("255.255.255.255")
+GLOBAL_UNICAST = IPv6Network("2000::/3")
+UNIQUE_LOCAL = IPv6Network("fc00::/7")
+SPECIAL = (IPv4Network("192.0.0.0/24"), IPv6Network("3fff::/20"))
+"""RFC 6890 and RFC 9637: some versions of `ipaddress` take them for global."""
 
 Address = IPv4Address | IPv6Address
 AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[object, ...]]
@@ -40,7 +44,9 @@ def admitted(text: str, *, private: bool) -> bool:
         return False
     if address in METADATA or address == BROADCAST:
         return False
-    return private or address.is_global
+    if isinstance(address, IPv6Address) and address not in GLOBAL_UNICAST:
+        return private and (address.is_loopback or address in UNIQUE_LOCAL)
+    return private or (address.is_global and not any(address in network for network in SPECIAL))
 
 
 def _unwrap(address: Address) -> Address:

@@ -266,15 +266,16 @@ async def test_a_write_whose_connection_breaks_is_sent_once_and_unknown(
     assert len(far.asked) == 1
 
 
-async def test_a_write_never_travels_on_a_used_connection(make: Make) -> None:
-    async with HttpServer(reply(body={})) as far:
+@pytest.mark.parametrize(("method", "effect"), [("GET", READ), ("POST", WRITE)])
+async def test_no_request_travels_on_a_used_connection(make: Make, method: str, effect: ToolEffect) -> None:
+    """A far side that answers once too often would give one caller what is another's."""
+    surplus = reply(body={"n": 1}) + reply(body={"n": 2})
+    async with HttpServer(surplus, reply(body={"n": 3})) as far:
         tools = make(far.url)
-        for _ in range(2):
-            await run(tools, tool())
-        assert far.connections == 1
-        for _ in range(2):
-            await run(tools, tool("POST", effect=WRITE))
-        assert far.connections == 3
+        for n in (1, 3):
+            wanted = tool(method, effect=effect, result=(("n", SlotType.number),))
+            assert await run(tools, wanted) == {"n": n}
+            assert far.connections == len(far.asked)
 
 
 async def test_timeouts(make: Make) -> None:
@@ -388,6 +389,15 @@ CLOSED = [
     "64:ff9b::a9fe:a9fe",
     "2002:7f00:1::",
     "2002:a00:1::1",
+    "64:ff9b:1::a9fe:a9fe",
+    "fec0::1",
+    "::127.0.0.1",
+    "::ffff:0:127.0.0.1",
+    "100::1",
+    "5f00::1",
+    "3fff::1",
+    "2001:db8::1",
+    "192.0.0.8",
     "not an address",
 ]
 
@@ -407,7 +417,8 @@ def test_open_addresses(address: str) -> None:
 def test_an_allowed_host_may_be_private_but_never_a_metadata_address() -> None:
     for address in ("127.0.0.1", "10.0.0.1", "::1", "fc00::1", "100.64.0.1", "8.8.8.8", "::ffff:127.0.0.1"):
         assert ssrf.admitted(address, private=True)
-    for address in ("169.254.169.254", "fd00:ec2::254", "100.100.100.200", "fe80::1", "224.0.0.1", "0.0.0.0", "::"):
+    never = ("169.254.169.254", "fd00:ec2::254", "100.100.100.200", "fe80::1", "224.0.0.1", "0.0.0.0", "::")
+    for address in (*never, "::169.254.169.254", "::ffff:0:169.254.169.254", "64:ff9b:1::a9fe:a9fe", "fec0::1"):
         assert not ssrf.admitted(address, private=True)
 
 
