@@ -7,16 +7,15 @@ import logging
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
-import uvicorn
 from fastapi import FastAPI
-from starlette.types import ASGIApp
 
 from app.api import http, twilio
 from app.api.access import Access
+from app.api.web import WebServer
 from app.core.codec import KEY_BYTES
 from app.core.events import CallFailed
 from app.ports import Llm, StoreError, Stt, Tools, Tts, Words
@@ -42,7 +41,6 @@ from flows.model import Flow, Model
 from media.clock import Ticker
 from media.gateway import LegRequest, Refused
 from media.leg import CloseCode
-from media.websocket.protocol import MAX_MESSAGE_BYTES
 from media.websocket.server import WebSocketServer
 
 log = logging.getLogger("voicegate")
@@ -136,7 +134,9 @@ class Voicegate:
         self._recordings: dict[str, str] = {}
         self._stopping = asyncio.Event()
         self._access = Access(settings)
-        self._registry = Registry(max_calls=settings.max_calls, max_calls_per_address=settings.max_calls_per_address)
+        self._registry = Registry(
+            max_calls=settings.max_calls, max_calls_per_address=settings.max_calls_per_address or settings.max_calls
+        )
 
     @property
     def registry(self) -> Registry:
@@ -161,7 +161,7 @@ class Voicegate:
             stack.push_async_callback(writer.close)
             providers = await stack.enter_async_context(self._providers())
             ticker = Ticker()
-            sockets = WebSocketServer(self._switchboard(providers, writer), ticker)
+            sockets = WebSocketServer(self._switchboard(providers, writer), ticker, settings.trusted_proxies)
             app = http.create(
                 self._registry,
                 version=VERSION,
@@ -175,7 +175,7 @@ class Voicegate:
                 tick = group.create_task(ticker.run())
                 calls = group.create_task(self._registry.run())
                 purge = group.create_task(self._purge(store))
-                server = _Uvicorn(app)
+                server = WebServer(app)
                 serving = group.create_task(server.serve([listener]))
                 ready(self.url)
                 await self._stopping.wait()
@@ -279,32 +279,6 @@ class Voicegate:
                 if gone:
                     log.info("%d calls older than %d days were deleted with their keys", gone, days)
             await asyncio.sleep(PURGE_EVERY_S)
-
-
-class _Uvicorn(uvicorn.Server):
-    """Uvicorn without its own signal handling: the process's signals mean drain, and are ours."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        # Below this level it logs addresses with their queries, and at debug every message with what was said in it.
-        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-        super().__init__(
-            uvicorn.Config(
-                app,
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,  # the peer's address is the socket's, never a header's
-                ws="websockets-sansio",
-                ws_max_size=MAX_MESSAGE_BYTES,
-                ws_per_message_deflate=False,
-                timeout_graceful_shutdown=5,
-            )
-        )
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -22,6 +22,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    IPvAnyNetwork,
     SecretStr,
     ValidationError,
     model_validator,
@@ -149,6 +150,7 @@ def _variable_name(value: str) -> str:
     return value
 
 
+Networks = Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(_listed)]
 Names = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...], BeforeValidator(_listed)]
 VariableNames = Annotated[tuple[Annotated[str, AfterValidator(_variable_name)], ...], BeforeValidator(_listed)]
 
@@ -164,6 +166,8 @@ class Settings(_Part):
     flows: Names = ()  # files or names of shipped flows; the first answers where nothing else decides
     routes: Annotated[tuple[Route, ...], BeforeValidator(_structured)] = ()
     tokens: Annotated[tuple[Token, ...], BeforeValidator(_structured)] = ()
+    # Their X-Forwarded-For says whom limits count, and nothing else. By default what runs on this machine.
+    trusted_proxies: Networks = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1"))
     trust_loopback: bool | None = None  # may programs on this machine do all without a token? None: see below
 
     speech: Literal["embedded", "scripted"] = "embedded"
@@ -176,7 +180,7 @@ class Settings(_Part):
     python_tool_modules: Names = ()  # modules whose functions flows may call
 
     max_calls: int = Field(default=100, ge=1, le=100_000)
-    max_calls_per_address: int = Field(default=20, ge=1, le=100_000)
+    max_calls_per_address: int = Field(default=0, ge=0, le=100_000)  # 0: all of them
     drain_s: int = Field(default=30, ge=0, le=86_400)
     retention_days: int = Field(default=30, ge=0, le=36_500)  # 0: for ever
     recordings: bool = True  # false: none, whatever flows ask for

@@ -12,11 +12,12 @@ class LegRequest:
     """A peer wants to talk. Everything in it is the peer's claim, bounded in size and otherwise unchecked."""
 
     transport: str  # "audio", "twilio"
-    rate_hz: int
+    rate_hz: int = 0  # of its audio, once it said so
     flow: str = ""  # from the path; empty: the routes or the default decide
     url: str = ""  # as asked for, "wss://host/path?query": what a signature covers
-    peer: str = ""  # the other end's address
-    headers: Mapping[str, str] = field(default_factory=dict)  # names in lower case
+    peer: str = ""  # the other end's address, as the socket says
+    source: str = ""  # whose connection it is, by `media.source`: what limits count by
+    headers: Mapping[str, str] = field(default_factory=dict)  # by `media.source.field_values`
     query: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)  # what a provider passes on
     token: str = ""

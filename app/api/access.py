@@ -6,7 +6,6 @@ privilege away: a forwarded request is not local, and a page of another site in 
 
 import hashlib
 import hmac
-import ipaddress
 import math
 import time
 from collections import OrderedDict
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 from fastapi import HTTPException, Request
 
 from app.settings import Role, Settings, is_loopback
+from media.source import field_values, source
 
 MAX_FAILURES = 10  # of one address within the window
 WINDOW_S = 60
@@ -48,23 +48,25 @@ class Access:
     def __init__(self, settings: Settings, *, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         self._known = [(token.digest(), Identity(token.name, token.role)) for token in settings.tokens]
         self._trust_loopback = settings.loopback_is_trusted
+        self._proxies = settings.trusted_proxies
         self._failures = _Failures(monotonic_s)
 
     def identify(self, token: str, peer_host: str, headers: Mapping[str, str]) -> Identity | None:
-        """Who this is, or None. `peer_host` is the socket's own; the names of `headers` are in lower case.
+        """Who this is, or None. `peer_host` is the socket's own; `headers` are those of `media.source.field_values`.
 
         A wrong token is refused even from this machine, if there are tokens at all. Raises `TooManyAttempts`.
         """
         if not token or not self._known:
             return Identity(LOCAL, Role.admin) if self._is_local(peer_host, headers) else None
-        self._failures.check(peer_host)
+        address = source(peer_host, headers, self._proxies)
+        self._failures.check(address)
         digest = hashlib.sha256(token[:MAX_TOKEN_CHARS].encode("utf-8", "replace")).digest()
         found = None
         for known, identity in self._known:  # all of them, so that the time tells nothing
             if hmac.compare_digest(known, digest) and len(token) <= MAX_TOKEN_CHARS:
                 found = identity
         if found is None:
-            self._failures.add(peer_host)
+            self._failures.add(address)
         return found
 
     def audio(self, token: str, peer_host: str, headers: Mapping[str, str]) -> Identity | None:
@@ -79,8 +81,9 @@ class Access:
 
         async def identity(request: Request) -> Identity:  # async only so that FastAPI keeps it on the loop
             peer_host = request.client.host if request.client else ""
+            headers = field_values(request.headers.raw)
             try:
-                found = self.identify(bearer(request.headers.get("authorization", "")), peer_host, request.headers)
+                found = self.identify(bearer(headers.get("authorization", "")), peer_host, headers)
             except TooManyAttempts as error:
                 raise HTTPException(429, "too many attempts", {"Retry-After": str(error.retry_s)}) from None
             if found is None:
@@ -124,31 +127,18 @@ class _Failures:
         self._monotonic_s = monotonic_s
         self._windows: OrderedDict[str, tuple[float, int]] = OrderedDict()  # start, count; oldest start first
 
-    def check(self, host: str) -> None:
-        start_s, count = self._windows.get(_network(host), (0.0, 0))
+    def check(self, address: str) -> None:
+        start_s, count = self._windows.get(address, (0.0, 0))
         left_s = start_s + WINDOW_S - self._monotonic_s()
         if count >= MAX_FAILURES and left_s > 0:
             raise TooManyAttempts(math.ceil(left_s))
 
-    def add(self, host: str) -> None:
-        network, now_s = _network(host), self._monotonic_s()
-        start_s, count = self._windows.get(network, (now_s, 0))
+    def add(self, address: str) -> None:
+        now_s = self._monotonic_s()
+        start_s, count = self._windows.get(address, (now_s, 0))
         if now_s - start_s >= WINDOW_S:
-            self._windows.pop(network)
+            self._windows.pop(address)
             start_s, count = now_s, 0
-        self._windows[network] = (start_s, count + 1)
+        self._windows[address] = (start_s, count + 1)
         while len(self._windows) > MAX_ADDRESSES:
             self._windows.popitem(last=False)
-
-
-def _network(host: str) -> str:
-    """An IPv6 customer has a whole /64 (RFC 6177), so that counts as one address."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host[:64]
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.IPv6Network((address, 64), strict=False))
-    return str(address)

@@ -76,8 +76,8 @@ class Switchboard:
         if request.resume:
             raise Refused(CloseCode.unauthorized, "this call cannot be resumed: it has ended, or the token was used")
         try:
-            self._registry.check(request.peer)
-            actor = self.start(self._flows[self._route(request)], request.peer)
+            self._registry.check(request.source)
+            actor = self.start(self._flows[self._route(request)], request.source)
         except Full as error:
             raise Refused(CloseCode.busy, str(error)) from error
         except StoreError as error:

@@ -1,9 +1,11 @@
 """The thin server under both protocols: an ASGI application for `/ws/audio[/FLOW]` and `/ws/twilio[/FLOW]`."""
 
 import asyncio
+import dataclasses
 import functools
-from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, assert_never
 from urllib.parse import parse_qsl
 
@@ -11,6 +13,7 @@ from media.audio import Pcm
 from media.clock import Ticker
 from media.gateway import Admission, Gateway, LegRequest, Refused
 from media.leg import CloseCode, Leg
+from media.source import Network, field_values, source
 from media.websocket.plain import PlainProtocol
 from media.websocket.protocol import (
     CLOSE_NUMBERS,
@@ -35,8 +38,7 @@ STALLED_MESSAGES: Final = 16  # more than these wait: the peer does not read, an
 MAX_STALL_S: Final = 10
 MAX_OUTBOX_MESSAGES: Final = 200
 MAX_WAITING: Final = 200  # connections that are not admitted yet
-MAX_HEADER_CHARS: Final = 2000  # of one value; longer ones are left out
-MAX_QUERY_CHARS: Final = 2000
+MAX_WAITING_PER_ADDRESS: Final = 50
 NORMAL_CLOSURE: Final = 1000
 
 Scope = MutableMapping[str, Any]
@@ -49,10 +51,13 @@ PROTOCOLS: Final[dict[str, Callable[[], WireProtocol]]] = {"audio": PlainProtoco
 class WebSocketServer:
     """One for the process. A connection lives as long as its call of this object."""
 
-    def __init__(self, gateway: Gateway, ticker: Ticker) -> None:
+    def __init__(self, gateway: Gateway, ticker: Ticker, proxies: Sequence[Network] = ()) -> None:
+        """`proxies` are believed about whom they speak for. What a request may measure is the HTTP server's to limit:
+        nothing of it is cut here, because what is cut would look absent."""
         self._gateway = gateway
         self._ticker = ticker
-        self._waiting = 0
+        self._proxies = proxies
+        self._waiting: Counter[str] = Counter()  # by address
         self.legs = 0  # attached now
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,10 +68,7 @@ class WebSocketServer:
             await send({"type": "websocket.close", "code": CLOSE_NUMBERS[CloseCode.unknown_flow]})
             return
         await send({"type": "websocket.accept"})
-        connection = _Connection(self, PROTOCOLS[kind](), receive, send)
-        if self._waiting >= MAX_WAITING:
-            connection.refuse(CloseCode.busy, "too many connections are waiting")
-        await connection.run(scope, flow)
+        await _Connection(self, PROTOCOLS[kind](), receive, send).run(scope, flow)
 
     async def admit(self, request: LegRequest) -> Admission:
         """Raises `Refused`, also when it takes too long."""
@@ -76,8 +78,40 @@ class WebSocketServer:
         except TimeoutError:
             raise Refused(CloseCode.busy, "the server did not answer in time") from None
 
-    def arriving(self, count: int) -> None:
-        self._waiting += count
+    def request(self, scope: Scope, transport: str, flow: str) -> LegRequest:
+        """What the opening request alone says."""
+        headers = field_values(scope["headers"])
+        query_string = scope.get("query_string", b"").decode("latin-1")
+        query = dict(parse_qsl(query_string))
+        scheme, _, bearer = headers.get("authorization", "").partition(" ")
+        path = scope.get("raw_path") or scope["path"].encode()
+        url = f"{scope['scheme']}://{headers.get('host', '')}{path.decode('latin-1')}"
+        peer = (scope.get("client") or ("", 0))[0]
+        return LegRequest(
+            transport=transport,
+            flow=flow,
+            url=f"{url}?{query_string}" if query_string else url,
+            peer=peer,
+            source=source(peer, headers, self._proxies),
+            headers=headers,
+            query=query,
+            token=(bearer if scheme.lower() == "bearer" else "") or query.get("token", ""),
+        )
+
+    @contextmanager
+    def waiting(self, address: str) -> Iterator[None]:
+        """A place among those who are not admitted yet. Raises `Refused` where there is none."""
+        if self._waiting.total() >= MAX_WAITING:
+            raise Refused(CloseCode.busy, "too many connections are waiting")
+        if self._waiting[address] >= MAX_WAITING_PER_ADDRESS:
+            raise Refused(CloseCode.busy, "too many connections from this address are waiting")
+        self._waiting[address] += 1
+        try:
+            yield
+        finally:
+            self._waiting[address] -= 1
+            if not self._waiting[address]:
+                del self._waiting[address]
 
     def attached(self, leg: Leg) -> None:
         self.legs += 1
@@ -126,11 +160,9 @@ class _Connection:
 
     async def _read(self, scope: Scope, flow: str) -> None:
         try:
-            self._server.arriving(+1)
-            try:
-                leg = await self._introduce(scope, flow)
-            finally:
-                self._server.arriving(-1)
+            request = self._server.request(scope, self._protocol.transport, flow)
+            with self._server.waiting(request.source):
+                leg = await self._introduce(request)
             while leg is not None and self._closing is None:
                 message = await self._receive()
                 now_ms = int(self._loop.time() * 1000)
@@ -145,7 +177,7 @@ class _Connection:
             if self._leg is not None:
                 self._leg.gone(goodbye=gone.code == NORMAL_CLOSURE)
 
-    async def _introduce(self, scope: Scope, flow: str) -> Leg | None:
+    async def _introduce(self, request: LegRequest) -> Leg | None:
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 events: list[Event] = []
@@ -155,7 +187,7 @@ class _Connection:
             raise ProtocolError(CloseCode.timeout, f"no start within {START_TIMEOUT_S} s") from None
         begun = events[0]
         assert isinstance(begun, Begun)
-        admission = await self._server.admit(_request(scope, self._protocol.transport, flow, begun))
+        admission = await self._server.admit(_complete(request, begun))
         if self._closing is not None:
             admission.handler.lost()
             return None
@@ -313,27 +345,13 @@ def _route(path: str) -> tuple[str, str]:
     return kind, flow
 
 
-def _request(scope: Scope, transport: str, flow: str, begun: Begun) -> LegRequest:
-    headers = {
-        name.decode("latin-1").lower(): value.decode("latin-1")
-        for name, value in scope["headers"]
-        if len(value) <= MAX_HEADER_CHARS
-    }
-    query_string = scope.get("query_string", b"")[:MAX_QUERY_CHARS].decode("latin-1")
-    query = dict(parse_qsl(query_string))
-    scheme, _, bearer = headers.get("authorization", "").partition(" ")
-    path = scope.get("raw_path") or scope["path"].encode()
-    url = f"{scope['scheme']}://{headers.get('host', '')}{path.decode('latin-1')}"
-    return LegRequest(
-        transport=transport,
+def _complete(request: LegRequest, begun: Begun) -> LegRequest:
+    """With what the peer said when it introduced itself."""
+    return dataclasses.replace(
+        request,
         rate_hz=begun.rate_hz,
-        flow=flow,
-        url=f"{url}?{query_string}" if query_string else url,
-        peer=(scope.get("client") or ("", 0))[0],
-        headers=headers,
-        query=query,
         parameters=begun.parameters,
-        token=begun.token or (bearer if scheme.lower() == "bearer" else "") or query.get("token", ""),
+        token=begun.token or request.token,
         resume=begun.resume,
         caller=begun.caller,
         called=begun.called,

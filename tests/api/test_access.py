@@ -99,6 +99,11 @@ def test_a_wrong_token_is_refused_even_from_this_machine(access: Access) -> None
         ({"host": "127.0.0.1", "forwarded": "for=127.0.0.1"}, False),
         ({"host": "127.0.0.1", "x-real-ip": "127.0.0.1"}, False),
         ({"host": "127.0.0.1", "via": "1.1 proxy"}, False),
+        ({"host": "127.0.0.1", "x-forwarded-for": "1.2.3.4, " * 500}, False),
+        ({"host": "127.0.0.1", "x-forwarded-for": ""}, False),
+        ({"host": "127.0.0.1", "origin": "http://" + "a" * 5000 + ".example"}, False),
+        ({"host": "127.0.0.1", "origin": "http://127.0.0.1, http://evil.example"}, False),
+        ({"host": "127.0.0.1, evil.example"}, False),
     ],
 )
 def test_headers_can_only_take_the_privilege_away(headers: dict[str, str], local: bool) -> None:
@@ -140,6 +145,22 @@ def test_a_whole_ipv6_network_counts_as_one_address(access: Access) -> None:
     with pytest.raises(TooManyAttempts):
         access.identify(VIEWER, "2001:db8:1:2:ffff::1", {})
     assert access.identify(VIEWER, "2001:db8:1:3::1", {})
+
+
+def test_behind_a_proxy_each_client_fails_for_itself(access: Access) -> None:
+    def of(address: str) -> dict[str, str]:
+        return {"x-forwarded-for": address}
+
+    for _ in range(MAX_FAILURES):
+        access.identify("wrong", "127.0.0.1", of(FAR))
+    with pytest.raises(TooManyAttempts):
+        access.identify(VIEWER, "127.0.0.1", of(f"203.0.113.6, {FAR}"))
+    assert access.identify(VIEWER, "127.0.0.1", of(f"{FAR}, 203.0.113.6"))
+    assert access.identify(VIEWER, "127.0.0.1", {})
+    for number in range(MAX_FAILURES):
+        access.identify("wrong", "203.0.113.7", of(f"198.51.100.{number}"))
+    with pytest.raises(TooManyAttempts):
+        access.identify(VIEWER, "203.0.113.7", of("198.51.100.99"))
 
 
 def test_the_table_of_failures_is_bounded(access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,3 +258,12 @@ async def test_local_requests_over_http() -> None:
         assert (await client.post("/act", headers={"Host": "evil.example"})).status_code == 401
         assert (await client.post("/act", headers={"X-Forwarded-For": "10.0.0.1"})).status_code == 401
         assert (await client.post("/act", headers=auth("wrong"))).status_code == 401
+
+
+async def test_an_origin_beside_the_own_one_is_not_overlooked(access: Access) -> None:
+    transport = httpx2.ASGITransport(app=site(access), client=("127.0.0.1", 4000))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
+        own, evil = ("Origin", "http://127.0.0.1:8080"), ("Origin", "https://evil.example")
+        assert (await client.get("/look", headers=[own])).status_code == 200
+        assert (await client.get("/look", headers=[own, evil])).status_code == 401
+        assert (await client.get("/look", headers=[evil, own])).status_code == 401

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import httpx2
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException, Request
 from pydantic import SecretStr
 
 from app.api.twilio import (
@@ -15,6 +15,7 @@ from app.api.twilio import (
     MAX_PARAMETER_CHARS,
     check_stream,
     is_signed,
+    read_form,
     router,
     sign,
     stream_twiml,
@@ -190,6 +191,17 @@ def test_anything_changed_is_refused(secret: str, url: str, pairs: list[tuple[st
 def test_the_port_may_be_named_or_not(signed: str, seen: str) -> None:
     assert is_signed(SECRET, seen, [], sign(SECRET, signed, []))
     assert not is_signed(SECRET, seen, [], sign(SECRET, signed.replace("a.example", "b.example") + "y", []))
+
+
+async def test_who_goes_away_within_a_form_is_no_fault_of_ours() -> None:
+    messages = iter([{"type": "http.request", "body": b"a=", "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive() -> dict[str, object]:
+        return next(messages)
+
+    headers = [(b"content-type", b"application/x-www-form-urlencoded")]
+    with pytest.raises(HTTPException, match="did not come to its end"):
+        await read_form(Request({"type": "http", "headers": headers}, receive))
 
 
 async def test_with_an_auth_token_only_signed_requests_are_answered() -> None:

@@ -13,6 +13,7 @@ import yaml
 from dotenv import dotenv_values
 from pydantic import BaseModel
 
+from app.api import web
 from app.cli import app
 from app.core import core, gate, replies, turns
 from app.settings import PREFIX, Settings, load_settings
@@ -240,7 +241,12 @@ def test_limits_of_audio_are_those_of_the_code() -> None:
     assert told["audio messages"] == f"{protocol.AUDIO_PER_S} a second, {protocol.AUDIO_BURST} at once"
     assert told["other messages"] == f"{protocol.CONTROL_PER_S} a second, {protocol.CONTROL_BURST} at once"
     assert told["one stretch of speech"] == f"{ear.MAX_UTTERANCE_MS // 1000} s"
-    assert told["connections that wait to be admitted"] == str(server.MAX_WAITING)
+    assert (
+        told["connections that wait to be admitted"]
+        == f"{server.MAX_WAITING}, of one address {server.MAX_WAITING_PER_ADDRESS}"
+    )
+    assert told["the opening request"] == f"{web.MAX_HANDSHAKE_BYTES:,} bytes, {web.MAX_HANDSHAKE_HEADERS} headers"
+    assert f"after {web.REQUEST_TIMEOUT_S} s is dropped" in text_of(OPERATE)
     assert (
         told["time that a client may leave what it is sent unread"]
         == f"{server.MAX_STALL_S} s, or {server.MAX_OUTBOX_MESSAGES} messages"

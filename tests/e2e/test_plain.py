@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,8 @@ async def test_programs_on_this_machine_need_no_token(tmp_path: Path) -> None:
         await refused(url, 4401, token="not-the-token-at-all")
         await refused(url, 4401, headers={"Origin": "https://evil.example"})
         await refused(url, 4401, headers={"X-Forwarded-For": "203.0.113.7"})
+        await refused(url, 4401, headers={"Origin": "https://" + "a" * 5000 + ".example"})
+        await refused(url, 4401, headers={"X-Forwarded-For": "203.0.113.7, " * 500})
 
 
 async def test_guessing_tokens_comes_to_an_end(tmp_path: Path) -> None:
@@ -175,6 +178,21 @@ async def test_all_lines_are_busy(tmp_path: Path) -> None:
             await server.over(caller.call)
         async with dial(url):
             pass
+
+
+async def test_one_address_may_have_all_lines_unless_told_otherwise(tmp_path: Path) -> None:
+    async with running(tmp_path, flows=[TALK], max_calls=25) as server, AsyncExitStack() as callers:
+        for _ in range(25):
+            await callers.enter_async_context(dial(server.ws("/ws/audio/talk")))
+        assert await refused(server.ws("/ws/audio/talk"), 4503) == "all lines are busy"
+
+
+async def test_calls_through_a_proxy_count_for_its_clients(tmp_path: Path) -> None:
+    async with running(tmp_path, flows=[TALK], tokens=TOKENS, max_calls_per_address=1) as server:
+        url = server.ws("/ws/audio/talk")
+        near, far = ({"X-Forwarded-For": f"198.51.100.{number}"} for number in (1, 2))
+        async with dial(url, token=TOKEN, headers=near), dial(url, token=TOKEN, headers=far):
+            assert await refused(url, 4503, token=TOKEN, headers=near) == "too many calls from this address"
 
 
 # Hostile clients

@@ -5,6 +5,7 @@ import base64
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, MutableMapping
+from ipaddress import ip_network
 from typing import Any
 
 import numpy as np
@@ -140,12 +141,13 @@ class Place:
 @pytest.fixture
 async def place() -> AsyncIterator[Place]:
     house, ticker = House(), Ticker()
-    app = WebSocketServer(house, ticker)
+    app = WebSocketServer(house, ticker, [ip_network("127.0.0.1")])
     config = uvicorn.Config(
         app,
         port=0,
         lifespan="off",
         log_level="critical",
+        proxy_headers=False,
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=2,
@@ -328,9 +330,32 @@ async def test_too_many_that_wait_are_turned_away(place: Place, monkeypatch: pyt
         while not place.house.requests:  # noqa: ASYNC110  # nothing tells
             await asyncio.sleep(0.01)
         async with connect(place.url + "/ws/audio") as second:
-            assert (await closed(second))[0] == 4503
+            assert await closed(second) == (4503, "too many connections are waiting")
         place.house.gate.set()
         assert (await receive(first))["type"] == "started"
+        async with place.dial() as third:
+            assert (await receive(third))["type"] == "started", "who is admitted does not wait"
+
+
+async def test_those_who_say_nothing_keep_nobody_else_out(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shell, "MAX_WAITING_PER_ADDRESS", 3)
+
+    def of(address: str) -> Any:
+        return connect(place.url + "/ws/audio", additional_headers={"X-Forwarded-For": address})
+
+    async with contextlib.AsyncExitStack() as silent:
+        held = [await silent.enter_async_context(of("198.51.100.1")) for _ in range(3)]
+        async with of("198.51.100.1") as fourth:
+            assert await closed(fourth) == (4503, "too many connections from this address are waiting")
+        async with of("198.51.100.2") as other:
+            await other.send('{"type":"start"}')
+            assert (await receive(other))["type"] == "started"
+        await held[0].close()
+        async with of("198.51.100.1") as next_one:
+            await next_one.send('{"type":"start"}')
+            assert (await receive(next_one))["type"] == "started"
+    assert [request.source for request in place.house.requests] == ["198.51.100.2", "198.51.100.1"]
+    assert {request.peer for request in place.house.requests} == {"127.0.0.1"}
 
 
 async def test_our_own_fault_ends_that_call_only(place: Place) -> None:
@@ -362,6 +387,21 @@ async def test_a_fault_in_the_audio_path_ends_that_call_only(place: Place, monke
         await good.send('{"type":"text","text":"x"}')
         assert isinstance(await receive(good), bytes)
     await place.no_legs()
+
+
+async def test_nothing_of_a_request_is_cut_or_overlooked(place: Place) -> None:
+    long = "http://" + "a" * 5000 + ".example"
+    headers = [("Origin", long), ("X-Forwarded-For", "1.2.3.4, " * 500), ("Via", "a"), ("Via", "b")]
+    query = "x=" + "y" * 5000 + "&token=t"
+    async with connect(f"{place.url}/ws/audio?{query}", additional_headers=headers) as peer:
+        await peer.send('{"type":"start"}')
+        await receive(peer)
+    request = place.house.requests[0]
+    assert request.headers["origin"] == long
+    assert request.headers["x-forwarded-for"] == ("1.2.3.4, " * 500).strip()
+    assert request.headers["via"] == "a, b"
+    assert request.token == "t"
+    assert request.url.endswith(query)
 
 
 async def test_an_unknown_path_is_no_websocket(place: Place) -> None:
