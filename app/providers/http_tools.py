@@ -1,8 +1,8 @@
 """Tools that are HTTP requests.
 
 Everything that can be decided without the network is decided before the first await. Sockets are admitted one by one
-(see `ssrf`). Each request has a connection of its own: on a used one it could be lost silently, be sent a second time by
-the library, or get a surplus answer that was meant for another call.
+(see `ssrf`). Each request has a connection of its own: on a used one it could be lost silently, be sent a second time
+by the library, or get a surplus answer that was meant for another call.
 """
 
 import errno

@@ -15,11 +15,12 @@ import aiohttp
 import httpx2
 import msgspec
 from msgspec import Struct
-from openai import APIConnectionError, AsyncOpenAI, DefaultAioHttpClient
+from openai import APIConnectionError, AsyncOpenAI
 
 from app.core.events import ToolRequest
 from app.core.request import Message, Request, ToolSpec
 from app.ports import Calls, Fault, Part, Proposal, ProviderError, Used, Words
+from app.providers import pool
 from flows import values
 from flows.model import Slot, SlotType, Value
 
@@ -52,7 +53,6 @@ class OpenAiLlm:
     """One far side and its connection pool: make one for the process and keep it.
 
     `extra` is merged into every request's body, for what a model needs besides: `{"reasoning_effort": "none"}`.
-    A given `http_client` is not closed by `stop`.
     """
 
     def __init__(
@@ -64,16 +64,11 @@ class OpenAiLlm:
         first_ms: int = FIRST_MS,
         gap_ms: int = GAP_MS,
         extra: Mapping[str, Any] | None = None,
-        http_client: httpx2.AsyncClient | None = None,
     ) -> None:
         self._first_s = first_ms / 1000
         self._gap_s = gap_ms / 1000
         self._extra = dict(extra or {})
-        self._owned = http_client is None
-        self._http = http_client or DefaultAioHttpClient(
-            limits=httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
-            follow_redirects=False,
-        )
+        self._http = pool.http_client(CONNECTIONS)
         # Before the vendor's client would read an error's body: it may be long, and nobody looks at it.
         self._http.event_hooks["response"].append(_check_status)
         self._client = AsyncOpenAI(
@@ -86,8 +81,7 @@ class OpenAiLlm:
         )
 
     async def stop(self) -> None:
-        if self._owned:
-            await self._client.close()
+        await self._client.close()
 
     async def reply(self, request: Request) -> AsyncGenerator[Part, None]:
         """Answer one request. Raises `ProviderError`.

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 DONE = b"data: [DONE]\n\n"
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,14 @@ class Status:
 @dataclass(frozen=True)
 class Pause:
     seconds: float
+
+
+@dataclass(frozen=True)
+class Surplus:
+    """Whole answers that nobody asked for, `late_s` after the real one; only as a scenario's last step."""
+
+    steps: tuple[bytes, ...]
+    late_s: float = 0
 
 
 class Stall:
@@ -136,8 +145,11 @@ class OpenAiServer:
     ) -> bool:
         """Whether the connection may be used again."""
         started = False
+        surplus: Surplus | None = None
         for step in steps:
             match step:
+                case Surplus():
+                    surplus = step
                 case Status():
                     more = "".join(f"{name}: {value}\r\n" for name, value in step.headers)
                     head = f"HTTP/1.1 {step.code} X\r\nContent-Length: {len(step.body)}\r\n{more}\r\n"
@@ -157,12 +169,23 @@ class OpenAiServer:
                 case bytes():
                     if not started:
                         started = True
-                        writer.write(
-                            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-                        )
-                    writer.write(b"%x\r\n%s\r\n" % (len(step), step))
+                        writer.write(HEAD)
+                    writer.write(_piece(step))
                     await writer.drain()
-        writer.write(b"0\r\n\r\n")
+        tail = b"0\r\n\r\n"
+        if surplus is not None:
+            answer = HEAD + b"".join(map(_piece, surplus.steps)) + tail
+            if surplus.late_s:
+                writer.write(tail)
+                await asyncio.sleep(surplus.late_s)
+                tail = answer
+            else:
+                tail += answer
+        writer.write(tail)
         await writer.drain()
         exchange.ended = True
         return True
+
+
+def _piece(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)

@@ -14,7 +14,20 @@ from app.ports import Calls, Fault, Part, Proposal, ProviderError, Used, Words
 from app.providers import openai as module
 from app.providers.openai import OpenAiLlm, body, messages
 from flows.model import Argument, Choice, Flow, Model, Slot, SlotType, Step, Texts
-from tests.fakes.openai_server import DONE, Cut, OpenAiServer, Pause, Stall, Status, call, chunk, end, event, words
+from tests.fakes.openai_server import (
+    DONE,
+    Cut,
+    OpenAiServer,
+    Pause,
+    Stall,
+    Status,
+    Surplus,
+    call,
+    chunk,
+    end,
+    event,
+    words,
+)
 
 TEXTS = Texts("?", "?", "?", "?", "?", "?", "?")
 FLOW = Flow("f", 1, "s", {"s": Step("s")}, TEXTS, models={"fast": Model("fast", "openai", "tiny-1")})
@@ -362,6 +375,18 @@ async def test_the_pool_is_shared_and_a_closed_answer_does_not_poison_it(make: M
         await anext(parts)
         await parts.aclose()
         assert (await collect(llm))[0] == Words("Hi.")
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("late_s", [0, 0.05])
+async def test_an_answer_that_nobody_asked_for_reaches_nobody(make: Make, late_s: float) -> None:
+    """What is left over on a used connection would be the next caller's reply."""
+    anothers = Surplus((*words("Your balance is 7."), *end()), late_s)
+    async with OpenAiServer([*words("Hi."), *end(), anothers], [*words("Ho."), *end()]) as server:
+        llm = make(server)
+        assert (await collect(llm))[0] == Words("Hi.")
+        await asyncio.sleep(late_s * 4)
+        assert (await collect(llm))[0] == Words("Ho.")
         assert server.connections == 2
 
 
