@@ -13,11 +13,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode
 
-from media.websocket.protocol import MAX_MESSAGE_BYTES
+from media.websocket.protocol import CLOSE_NUMBERS, MAX_MESSAGE_BYTES, Allowance, ProtocolError
 
 REQUEST_TIMEOUT_S: Final = 10  # from connecting, or from the last answer, until a request is here with its body
 MAX_HANDSHAKE_BYTES: Final = 8000  # of a WebSocket's opening request; below what the library takes for one line
 MAX_HANDSHAKE_HEADERS: Final = 100  # below what the library takes
+SLICE_BYTES: Final = 4096  # of what came, between two looks at the number of frames; the smallest has 6 bytes
+FRAMES_PER_S: Final = 1000  # of a WebSocket, pings and parts of messages included
+FRAMES_BURST: Final = 5000
 
 
 class WebServer(uvicorn.Server):
@@ -90,13 +93,38 @@ class _Http(H11Protocol):
 
 
 class _WebSocket(WebSocketsSansIOProtocol):
+    """The protocols above count messages. What is no message yet, or never will be, keeps the loop as busy."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._frames = Allowance(FRAMES_PER_S, FRAMES_BURST)
+
+    def data_received(self, data: bytes) -> None:
+        for at in range(0, len(data), SLICE_BYTES):
+            super().data_received(data[at : at + SLICE_BYTES])
+            if self.transport.is_closing():
+                return
+
+    def handle_events(self) -> None:
+        now_ms = int(self.loop.time() * 1000)
+        try:
+            for _ in self.conn.events:
+                self._frames.take(now_ms)
+        except ProtocolError as error:
+            self._fail(CLOSE_NUMBERS[error.code], error.reason)
+        super().handle_events()
+
     def send_receive_event_to_app(self) -> None:
         """A text that is no UTF-8 ends the connection. Left to Uvicorn it is a traceback, at a peer's will."""
         if self.curr_msg_data_type == "text" and not self.close_sent:
             try:
                 b"".join(self.frames).decode()
             except UnicodeDecodeError:
-                self.conn.fail(CloseCode.INVALID_DATA)
-                self.handle_parser_exception()
+                self._fail(CloseCode.INVALID_DATA)
                 return
         super().send_receive_event_to_app()
+
+    def _fail(self, code: int, reason: str = "") -> None:
+        """Close, and pass over all that comes still."""
+        self.conn.fail(code, reason)
+        self.handle_parser_exception()

@@ -194,10 +194,13 @@ def test_the_port_may_be_named_or_not(signed: str, seen: str) -> None:
 
 
 async def test_who_goes_away_within_a_form_is_no_fault_of_ours() -> None:
-    messages = iter([{"type": "http.request", "body": b"a=", "more_body": True}, {"type": "http.disconnect"}])
+    messages: list[dict[str, object]] = [
+        {"type": "http.disconnect"},
+        {"type": "http.request", "body": b"a=", "more_body": True},
+    ]
 
     async def receive() -> dict[str, object]:
-        return next(messages)
+        return messages.pop()
 
     headers = [(b"content-type", b"application/x-www-form-urlencoded")]
     with pytest.raises(HTTPException, match="did not come to its end"):

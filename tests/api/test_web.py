@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
@@ -34,15 +34,16 @@ class App:
     def __init__(self) -> None:
         self.answer = asyncio.Event()
         self.answer.set()
-        self.ended: list[Any] = []
+        self.ended: asyncio.Queue[int] = asyncio.Queue()  # how each WebSocket closed
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.accept"})
             while (message := await receive())["type"] == "websocket.receive":
-                await send({"type": "websocket.send", "text": message["text"]})
-            self.ended.append(message["code"])
+                with suppress(RuntimeError):  # closed meanwhile
+                    await send({"type": "websocket.send", "text": message["text"]})
+            self.ended.put_nowait(message["code"])
             return
         while (message := await receive()).get("more_body"):
             pass
@@ -60,6 +61,10 @@ class Place:
 
     async def dial(self) -> "Peer":
         return Peer(*await asyncio.open_connection("127.0.0.1", self._port))
+
+    async def ended(self) -> int:
+        async with asyncio.timeout(PATIENCE_S):
+            return await self.app.ended.get()
 
 
 class Peer:
@@ -197,7 +202,7 @@ async def test_text_that_is_no_utf8_leaves_no_trace_in_the_log(place: Place, sen
     await peer.heard(b"hi")
     peer.say(sent)
     assert (await peer.rest()).startswith(b"\x88\x02\x03\xef"), "1007"
-    assert place.app.ended == [1007]
+    assert await place.ended() == 1007
     assert not place.log.records
 
 
@@ -207,5 +212,28 @@ async def test_nor_when_a_goodbye_comes_with_it(place: Place) -> None:
     await peer.heard(b"\r\n\r\n")
     peer.say(frame(1, b"\xff") + CLOSE)
     assert b"hi" not in await peer.rest()
-    assert place.app.ended == [1000]
+    assert await place.ended() == 1000
+    assert not place.log.records
+
+
+PART = bytes([0x00, 0x80]) + bytes(4)
+
+
+@pytest.mark.parametrize("flood", [frame(9), frame(10), frame(1), PART, frame(9, b"x" * 100)])
+async def test_a_flood_of_frames_ends_its_connection(
+    place: Place, monkeypatch: pytest.MonkeyPatch, flood: bytes
+) -> None:
+    monkeypatch.setattr(web, "FRAMES_BURST", 100)
+    monkeypatch.setattr(web, "FRAMES_PER_S", 1)
+    peer, neighbour = await place.dial(), await place.dial()
+    for each in (peer, neighbour):
+        each.say(UPGRADE + b"\r\n")
+        await each.heard(b"\r\n\r\n")
+    peer.say(b"\x01\x80" + bytes(4) if flood is PART else TEXT)
+    peer.say(flood * 20_000)
+    await peer.rest()  # the close frame may be lost where we stop reading
+    assert await place.ended() == 4429
+    neighbour.say(frame(9) * 50 + TEXT)
+    await neighbour.heard(b"hi")
+    neighbour.gone()
     assert not place.log.records

@@ -245,6 +245,7 @@ def test_limits_of_audio_are_those_of_the_code() -> None:
         told["connections that wait to be admitted"]
         == f"{server.MAX_WAITING}, of one address {server.MAX_WAITING_PER_ADDRESS}"
     )
+    assert told["WebSocket frames, whatever is in them"] == f"{web.FRAMES_PER_S} a second, {web.FRAMES_BURST} at once"
     assert told["the opening request"] == f"{web.MAX_HANDSHAKE_BYTES:,} bytes, {web.MAX_HANDSHAKE_HEADERS} headers"
     assert f"after {web.REQUEST_TIMEOUT_S} s is dropped" in text_of(OPERATE)
     assert (
