@@ -28,6 +28,9 @@ from pydantic import (
     model_validator,
 )
 
+from flows import patterns
+from flows.values import MAX_PATTERN_VALUE_CHARS
+
 PREFIX = "VOICEGATE_"
 CONFIG_VARIABLE = "VOICEGATE_CONFIG"
 DEFAULT_FILE = Path("voicegate.toml")
@@ -96,14 +99,15 @@ class Route(_Part):
         if sum(map(bool, (self.called, self.user, self.pattern))) != 1:
             raise ValueError("needs exactly one of called, user and pattern")
         try:
-            re.compile(self.pattern)
-        except re.error as error:
-            raise ValueError(f"pattern is not a regular expression: {error}") from None
+            patterns.steps(self.pattern)
+        except patterns.PatternError as error:
+            raise ValueError(f"pattern {error}") from None
         return self
 
     def matches(self, called: str, user: str = "") -> bool:
         if self.pattern:
-            return any(re.fullmatch(self.pattern, name) for name in (called, user) if name)
+            names = (name for name in (called, user) if 0 < len(name) <= MAX_PATTERN_VALUE_CHARS)
+            return any(re.fullmatch(self.pattern, name) for name in names)
         return bool(self.called and self.called == called) or bool(self.user and self.user == user)
 
 

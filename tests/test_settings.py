@@ -124,6 +124,7 @@ def test_tables_in_the_file(tmp_path: Path) -> None:
         ),
         ("ROUTES", '[{"flow": "a"}]', "VOICEGATE_ROUTES[0]: needs exactly one of called, user and pattern"),
         ("ROUTES", '[{"flow": "a", "pattern": "("}]', "VOICEGATE_ROUTES[0]: pattern is not a regular expression"),
+        ("ROUTES", '[{"flow": "a", "pattern": "(1*)*"}]', "VOICEGATE_ROUTES[0]: pattern could take forever"),
         ("ROUTES", '[{"flow": "a", "to": "b"}]', "VOICEGATE_ROUTES[0].to: there is no such setting"),
         ("TOOL_ENV", "*", "VOICEGATE_TOOL_ENV[0]: must be a variable's name"),
         ("TOOL_ENV", "A,V*", "VOICEGATE_TOOL_ENV[1]: must not give VOICEGATE_ variables"),
@@ -267,3 +268,4 @@ def test_a_route_matches_whole_names_only() -> None:
     assert not Route(flow="a", called="+1555").matches("+15550100")
     assert not Route(flow="a", pattern="1555").matches("+1555")
     assert not Route(flow="a", pattern=".*").matches("", "")
+    assert not Route(flow="a", pattern=".*").matches("1" * 65)
