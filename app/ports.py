@@ -76,7 +76,11 @@ class SttStream(Protocol):
         ...
 
     async def finish(self, utterance: int) -> Heard:
-        """The utterance is over. Raises `ProviderError`. Cancelling forgets the utterance."""
+        """The utterance is over. Cancelling forgets it.
+
+        Raises `ProviderError`: `rejected` for one that was never begun, `too_large` for one that went on too long,
+        `cut` once the stream or its recogniser is gone.
+        """
         ...
 
     def drop(self, utterance: int) -> None:
