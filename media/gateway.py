@@ -22,6 +22,7 @@ class LegRequest:
     parameters: Mapping[str, str] = field(default_factory=dict)  # what a provider passes on
     token: str = ""
     resume: str = ""  # the greeting's token of a leg that was lost
+    listen: str = ""  # the live call that this leg only wants to listen to
     caller: str = ""
     called: str = ""
     peer_call: str = ""  # the provider's own name for the call, such as Twilio's CallSid

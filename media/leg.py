@@ -23,6 +23,7 @@ class CloseCode(StrEnum):
     unauthorized = "unauthorized"
     busy = "busy"
     unknown_flow = "unknown-flow"
+    unknown_call = "unknown-call"  # the one to be listened to
     timeout = "timeout"
     replaced = "replaced"  # another connection resumed the call
     going_away = "going-away"  # the server stops
@@ -39,6 +40,10 @@ class Wire(Sink, Protocol):
 
     def caption(self, text: str) -> None:
         """Words that are about to be spoken, for a peer that asked to read along."""
+        ...
+
+    def tell(self, message: str) -> None:
+        """A JSON message about the call, for a peer that shows it; transports without a place for it drop it."""
         ...
 
     def end(self, cause: str, outcome: str) -> None:
@@ -112,6 +117,9 @@ class Leg:
 
     def caption(self, text: str) -> None:
         self._wire.caption(text)
+
+    def tell(self, message: str) -> None:
+        self._wire.tell(message)
 
     def end(self, cause: str, outcome: str) -> None:
         """The call is over. No goodbye of the peer is reported any more."""

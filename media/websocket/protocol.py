@@ -34,6 +34,7 @@ CLOSE_NUMBERS: Final[Mapping[CloseCode, int]] = {
     CloseCode.unknown_flow: 4404,
     CloseCode.timeout: 4408,
     CloseCode.replaced: 4409,
+    CloseCode.unknown_call: 4410,
     CloseCode.too_large: 4413,
     CloseCode.too_slow: 4420,
     CloseCode.too_fast: 4429,

@@ -306,6 +306,9 @@ class _Connection:
     def caption(self, text: str) -> None:
         self._put(self._protocol.caption(text))
 
+    def tell(self, message: str) -> None:
+        """These protocols have no place for it."""
+
     def end(self, cause: str, outcome: str) -> None:
         self._put(self._protocol.ended(cause, outcome))
         self.close(CloseCode.normal, cause)

@@ -39,6 +39,7 @@ class FakeWire:
         self.ended: tuple[str, str] | None = None
         self.closed: CloseCode | None = None
         self.marks: list[str] = []
+        self.told: list[str] = []
         self.stalled = False
 
     def now_ms(self) -> float:
@@ -55,6 +56,9 @@ class FakeWire:
 
     def caption(self, text: str) -> None:
         pass
+
+    def tell(self, message: str) -> None:
+        self.told.append(message)
 
     def end(self, cause: str, outcome: str) -> None:
         self.ended = (cause, outcome)
