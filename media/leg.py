@@ -5,6 +5,7 @@ from typing import Protocol
 
 from media.audio import Pcm, Resampler
 from media.ear import Ear, EarListener
+from media.mixer import Bus, Tap, mixed
 from media.playout import Playout, PlayoutListener, Sink
 from media.recorder import Recorder
 from media.vad import EAR_RATES_HZ
@@ -86,7 +87,7 @@ class Leg:
     """Made by a transport, handed to the call with `LegHandler.attach`. Sync; one thread.
 
     The playout runs at `rate_hz`, the peer's own; the ear at `ear_rate_hz`, 8 or 16 kHz. A call that records sets
-    `recorder`, at `rate_hz`, and closes it itself.
+    `recorder`, at `rate_hz`, and closes it itself. A call of several legs joins them by a `media.mixer.Mixer`.
     """
 
     def __init__(
@@ -107,6 +108,8 @@ class Leg:
         self.ear = Ear(self.ear_rate_hz, handler)
         self.playout = Playout(rate_hz, self, handler, peer_buffer_ms=peer_buffer_ms, marks=marks)
         self.recorder: Recorder | None = None
+        self.tap: Tap | None = None  # the mixer's, as is `bus`
+        self.bus: Bus | None = None
         self._wire = wire
         self._handler = handler
         self._resampler = Resampler(rate_hz, self.ear_rate_hz)
@@ -139,12 +142,19 @@ class Leg:
             return
         if self.recorder is not None:
             self.recorder.caller(pcm, now_ms)
+        if self.tap is not None:
+            self.tap.heard(pcm)
         self.ear.feed(self._resampler.process(pcm), now_ms)
 
     def tick(self, now_ms: int) -> None:
         self._now_ms = now_ms
         if not self._wire.stalled:
+            sent_frames = self.playout.sent_frames
             self.playout.tick(now_ms)
+            if self.bus is not None and self.playout.sent_frames == sent_frames:
+                others = self.bus.take()
+                if others is not None:
+                    self._send(others)
         self.ear.tick(now_ms)
 
     def digit(self, digit: str) -> None:
@@ -180,12 +190,19 @@ class Leg:
     # The playout's sink
 
     def audio(self, frame: Pcm) -> None:
-        if self.recorder is not None:
-            self.recorder.agent(frame, self._now_ms)
-        self._wire.audio(frame)
+        if self.tap is not None:
+            self.tap.said(frame)
+        if self.bus is not None and (others := self.bus.take()) is not None:
+            frame = mixed((frame, others))
+        self._send(frame)
 
     def mark(self, name: str) -> None:
         self._wire.mark(name)
 
     def clear(self) -> None:
         self._wire.clear()
+
+    def _send(self, frame: Pcm) -> None:
+        if self.recorder is not None:
+            self.recorder.agent(frame, self._now_ms)
+        self._wire.audio(frame)

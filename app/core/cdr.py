@@ -42,6 +42,7 @@ class Cdr(Struct, frozen=True, forbid_unknown_fields=True):
     output_tokens: int
     slots: dict[str, Value] = field(default_factory=dict)  # confirmed ones, without the sensitive ones
     tools: tuple[ToolLine, ...] = ()
+    listeners: tuple[str, ...] = ()  # who listened in
 
 
 def read(record: bytes) -> Cdr:
@@ -98,4 +99,5 @@ def build(flow: Flow, state: CallState) -> Cdr:
             if held.value is not None and held.confirmed and not flow.slots[name].sensitive
         },
         tools=tuple(ToolLine(e.n, e.tool, e.state.value, e.reason) for e in state.tools.values()),
+        listeners=tuple(state.listeners),
     )

@@ -6,7 +6,7 @@ call ends when nothing is left to do. Everything that a late fact could break is
 
 from typing import assert_never
 
-from app.core import gate, prompt, replies, slots, steps, turns
+from app.core import gate, legs, prompt, replies, slots, steps, turns
 from app.core.call import Call
 from app.core.effects import AnyEffect, EndCall, Listen
 from app.core.events import (
@@ -18,6 +18,8 @@ from app.core.events import (
     HangupOrdered,
     IntentProposed,
     LegAttached,
+    LegJoined,
+    LegLeft,
     LegLost,
     ListenFailed,
     OnceUsed,
@@ -123,13 +125,13 @@ def _dispatch(call: Call, event: AnyEvent) -> None:
     if call.state.phase is Phase.new:
         if isinstance(event, CallStarted):
             _start(call, event)
-        elif isinstance(event, HangupOrdered | CallFailed):
+        elif isinstance(event, HangupOrdered | CallFailed | LegJoined):
             _leg(call, event)
         return
     match event:
         case CallStarted() | Tick():
             pass
-        case LegLost() | LegAttached() | CallerHungUp() | HangupOrdered() | CallFailed():
+        case LegLost() | LegAttached() | LegJoined() | LegLeft() | CallerHungUp() | HangupOrdered() | CallFailed():
             _leg(call, event)
         case PlayoutStarted(gen=gen):
             if call.state.reply is not None and call.state.reply.gen == gen:
@@ -180,9 +182,15 @@ def _start(call: Call, event: CallStarted) -> None:
     steps.enter(call, call.flow.start, "start")
 
 
-def _leg(call: Call, event: LegLost | LegAttached | CallerHungUp | HangupOrdered | CallFailed) -> None:
+def _leg(
+    call: Call, event: LegLost | LegAttached | LegJoined | LegLeft | CallerHungUp | HangupOrdered | CallFailed
+) -> None:
     state = call.state
     match event:
+        case LegJoined():
+            legs.joined(call, event)
+        case LegLeft():
+            legs.left(call, event)
         case LegLost(leg=leg):
             if leg == state.leg and state.attached:
                 state.attached = False
@@ -209,6 +217,7 @@ def _leg(call: Call, event: LegLost | LegAttached | CallerHungUp | HangupOrdered
             steps.hang_up(call, "internal-error", "internal-error")
         case _:
             assert_never(event)
+    legs.connect(call)
 
 
 def _listens(call: Call) -> bool:

@@ -129,6 +129,22 @@ class CancelTool(Order, frozen=True, tag=True):
 # The call
 
 
+class Connect(Order, frozen=True, tag=True):
+    """Who hears whom from now on: the sources that each leg hears, a leg's name or "agent".
+
+    Empty: the caller's leg hears the agent, and no other leg is there.
+    """
+
+    hears: dict[str, tuple[str, ...]]
+
+
+class DropLeg(Order, frozen=True, tag=True):
+    """This leg may not join: close it."""
+
+    leg: str
+    reason: str
+
+
 class EndCall(Order, frozen=True, tag=True):
     """The last order: close the legs and write the call record."""
 
@@ -138,5 +154,6 @@ class EndCall(Order, frozen=True, tag=True):
 
 AnyEffect = (
     StartReply | StopReply | Speak | EndSpeech | HoldPlayout | ResumePlayout | CutPlayout | Listen
-    | GoTo | Verdict | AllowTool | StartTool | WithdrawTool | CancelTool | EndCall
+    | GoTo | Verdict | AllowTool | StartTool | WithdrawTool | CancelTool
+    | Connect | DropLeg | EndCall
 )  # fmt: skip

@@ -39,6 +39,24 @@ class LegAttached(Event, frozen=True, tag=True):
     leg: str
 
 
+class LegRole(StrEnum):
+    operator = "operator"  # hears caller and agent
+
+
+class LegJoined(Event, frozen=True, tag=True):
+    """Another leg than the caller's is connected; `who` is its token's name."""
+
+    leg: str
+    role: LegRole
+    who: str
+
+
+class LegLeft(Event, frozen=True, tag=True):
+    """A leg that joined is gone."""
+
+    leg: str
+
+
 class CallerHungUp(Event, frozen=True, tag=True):
     leg: str
 
@@ -241,7 +259,7 @@ class ToolEnded(Event, frozen=True, tag=True):
 
 
 AnyEvent = (
-    CallStarted | LegLost | LegAttached | CallerHungUp | HangupOrdered | CallFailed | Tick
+    CallStarted | LegLost | LegAttached | LegJoined | LegLeft | CallerHungUp | HangupOrdered | CallFailed | Tick
     | SpeechStarted | SpeechConfirmed | SpeechEnded | Transcript | ListenFailed | TextReceived | Digit
     | PlayoutStarted | PlayoutHeld | PlayoutStopped | SpeechFailed
     | Sentence | SlotsProposed | IntentProposed | ToolsRequested | ReplyEnded | ReplyFailed | Usage

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from msgspec import Struct, field
 
+from app.core.events import LegRole
 from app.core.request import Message
 from flows import semantics
 from flows.model import Flow, Value
@@ -132,6 +133,13 @@ class Frame(Struct, frozen=True):
     attempts: int
 
 
+class Guest(Struct, frozen=True):
+    """A leg besides the caller's."""
+
+    role: LegRole
+    who: str
+
+
 class Floor(Struct):
     """Who is speaking, and what the caller has said of this turn so far."""
 
@@ -168,6 +176,9 @@ class CallState(Struct):
     caller: str = ""
     called: str = ""
     attached: bool = False
+    guests: dict[str, Guest] = field(default_factory=dict)  # by their legs
+    hears: dict[str, tuple[str, ...]] = field(default_factory=dict)  # as ordered last
+    listeners: list[str] = field(default_factory=list)  # names of all guests so far
     step: str = ""
     visit: int = 0
     last_visit: int = 0

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from app.core.effects import AnyEffect, CutPlayout, EndCall, GoTo, HoldPlayout, ResumePlayout, Speak, Verdict
+from app.core.effects import AnyEffect, CutPlayout, DropLeg, EndCall, GoTo, HoldPlayout, ResumePlayout, Speak, Verdict
 from app.core.events import (
     AnyEvent,
     CallerHungUp,
@@ -14,6 +14,8 @@ from app.core.events import (
     HangupOrdered,
     IntentProposed,
     LegAttached,
+    LegJoined,
+    LegLeft,
     LegLost,
     ListenFailed,
     PlayoutStarted,
@@ -78,6 +80,10 @@ def _event(event: AnyEvent, sealed: bool) -> Told:
             return "trouble", "the connection was lost"
         case LegAttached():
             return "call", "the connection is back"
+        case LegJoined(who=who):
+            return "call", f"{who} listens in"
+        case LegLeft():
+            return "call", "a listener has left"
         case CallerHungUp():
             return "call", "the caller hung up"
         case HangupOrdered(by=by):
@@ -128,6 +134,8 @@ def _effect(effect: AnyEffect) -> Told:
             return "step", f"{step} ({why})"
         case Verdict(n=n, tool=tool, decision=decision, rule=rule, reason=reason):
             return "gate", f"#{n} {tool}: {decision.value} [{rule}] {reason}"
+        case DropLeg(reason=reason):
+            return "trouble", f"a leg may not join: {reason}"
         case EndCall(cause=cause, outcome=outcome):
             return "call", f"over: {outcome} ({cause})"
     return None

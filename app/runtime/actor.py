@@ -18,7 +18,9 @@ from app.core.effects import (
     AllowTool,
     AnyEffect,
     CancelTool,
+    Connect,
     CutPlayout,
+    DropLeg,
     EndCall,
     EndSpeech,
     GoTo,
@@ -38,6 +40,7 @@ from app.core.state import Phase
 from app.ports import Clock, Fault, Llm, Tools
 from app.runtime import reply
 from app.runtime.journal import CallJournal
+from app.runtime.legs import Legs
 from app.runtime.replay import rebuild
 from app.runtime.speech import Output
 from app.runtime.tools import ToolJobs
@@ -108,6 +111,7 @@ class CallActor:
         self._replies: dict[int, asyncio.Task[None]] = {}
         self._tools = ToolJobs(core.flow, journal, tools, self.spawn, self.post)
         self._on_end: list[Callable[[str, str], None]] = []
+        self.legs = Legs()
 
     # From outside
 
@@ -264,6 +268,10 @@ class CallActor:
                 self._tools.cancel(n)
             case EndCall(cause=cause, outcome=outcome):
                 self._hang_up(cause, outcome)
+            case Connect(hears=hears):
+                self.legs.connect(hears)
+            case DropLeg(leg=leg, reason=reason):
+                self.legs.drop(leg, reason)
             case Verdict() | GoTo():
                 pass
 
@@ -309,6 +317,7 @@ class CallActor:
         for hang_up in self._on_end:
             hang_up(cause, outcome)
         self._on_end.clear()
+        self.legs.end(cause, outcome)
 
     def _stop_jobs(self) -> None:
         for job in list(self._replies.values()):

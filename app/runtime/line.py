@@ -63,6 +63,7 @@ class Line:
         output = Spoken(leg.playout, self._tts, flow.voice, actor.spawn, actor.post, leg.caption, self._tick)
         actor.attach(output, self._listening, self._replaced)
         actor.on_end(self._end)
+        actor.legs.caller(self._leg_id, leg)
         leg.recorder = self._record(actor.call, leg.rate_hz, self._clock.monotonic_ms())
         actor.post(self._started or LegAttached(self._leg_id))
 
@@ -133,6 +134,7 @@ class Line:
 
     def _gone(self) -> None:
         self._close_recorder()
+        self._actor.legs.gone(self._leg_id)
         self._actor.detach()
 
     def _close_recorder(self) -> None:

@@ -35,6 +35,9 @@ class Registry:
     def __getitem__(self, call: str) -> CallActor:
         return self._calls[call]
 
+    def get(self, call: str) -> CallActor | None:
+        return self._calls.get(call)
+
     def calls(self) -> list[CallActor]:
         return list(self._calls.values())
 

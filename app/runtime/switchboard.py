@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from app.core.codec import CORE_VERSION, CallHeader
 from app.core.core import CallCore
-from app.core.events import CallStarted
+from app.core.events import CallStarted, LegRole
 from app.ports import Clock, Llm, StoreError, Stt, Tools, Tts
 from app.runtime.actor import CallActor, Watch
+from app.runtime.guest import Guest
 from app.runtime.journal import CallJournal, JournalWriter
 from app.runtime.line import Line, Recording
 from app.runtime.registry import Full, Registry
@@ -69,6 +70,8 @@ class Switchboard:
 
     async def admit(self, request: LegRequest) -> Admission:
         name = self._permit(request)
+        if request.listen:
+            return self._listener(request.listen, name)
         key = resume_key(request.transport, request.peer_call or request.resume)
         if (actor := self._registry.resumable(key)) is not None:
             actor.replace_leg()
@@ -84,6 +87,13 @@ class Switchboard:
             raise Refused(CloseCode.internal_error, "no call can be recorded now") from error
         started = CallStarted(actor.call, request.transport, request.caller or name, request.called)
         return self._admission(actor, request, started)
+
+    def _listener(self, call: str, name: str) -> Admission:
+        actor = self._registry.get(call)
+        if actor is None:
+            raise Refused(CloseCode.unknown_call, "there is no such live call")
+        leg = f"{call}-{self._new_id()}"
+        return Admission(call, leg, "", Guest(actor, leg, LegRole.operator, name))
 
     def start(self, flow: Flow, address: str) -> CallActor:
         """A new call with its journal begun. Raises `Full` and `StoreError`."""

@@ -22,7 +22,10 @@ from app.core.events import (
     HangupOrdered,
     IntentProposed,
     LegAttached,
+    LegJoined,
+    LegLeft,
     LegLost,
+    LegRole,
     ListenFailed,
     OnceUsed,
     PlayoutHeld,
@@ -296,6 +299,10 @@ class World(RuleBasedStateMachine):
                 self.post(LegLost(self.state.leg if here else "other"), pause)
             case _:
                 self.post(LegAttached(f"leg{self.state.now_ms}"), pause)
+
+    @rule(pause=PAUSES, leg=st.sampled_from(["op1", "op2"]), joins=st.booleans())
+    def guest(self, pause: int, leg: str, joins: bool) -> None:
+        self.post(LegJoined(leg, LegRole.operator, "desk") if joins else LegLeft(leg), pause)
 
     @rule(pause=PAUSES, fact=st.integers(0, 11), here=st.booleans())
     def end(self, pause: int, fact: int, here: bool) -> None:

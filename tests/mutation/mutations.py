@@ -4,10 +4,12 @@ from msgspec import Struct
 
 CORE, CALL, GATE, SLOTS = "app/core/core.py", "app/core/call.py", "app/core/gate.py", "app/core/slots.py"
 REPLIES, STEPS, TURNS, STATE = "app/core/replies.py", "app/core/steps.py", "app/core/turns.py", "app/core/state.py"
+LEGS = "app/core/legs.py"
 PROMPT, CODEC, SEMANTICS = "app/core/prompt.py", "app/core/codec.py", "flows/semantics.py"
 
 T_FLOOR, T_KEYS, T_SLOTS, T_GATE = "test_floor.py", "test_keys_and_silence.py", "test_slots.py", "test_gate.py"
 T_REPLIES, T_TOOLS, T_LEG = "test_replies.py", "test_tools.py", "test_leg.py"
+T_LEGS = "test_legs.py"
 T_PRIVACY, T_CODEC = "test_privacy.py", "test_codec.py"
 
 
@@ -330,6 +332,10 @@ MUTATIONS = (
         "floor.awaited = [u for u in floor.awaited if u != event.utterance]",
         T_FLOOR,
     ),
+    # Legs
+    _m("a leg joins a call that ends", LEGS, "if state.phase is not Phase.live:", "if False:", T_LEGS),
+    _m("any number of legs join", LEGS, "elif len(state.guests) >= MAX_GUESTS:", "elif False:", T_LEGS),
+    _m("a lost caller's leg is heard on", LEGS, "(state.leg,) if state.attached else ()", "(state.leg,)", T_LEGS),
     # What is told
     _m(
         "a model sees the tools of all steps",

@@ -44,6 +44,7 @@ from app.core.events import (
     ToolReady,
     ToolsRequested,
 )
+from app.core.legs import AGENT
 from app.core.replies import PLAYOUT_GRACE_MS
 from app.core.request import Request
 from app.core.state import CallState, Phase, QuestionKind, ToolState
@@ -89,6 +90,7 @@ class Inspector:
         if isinstance(event, WORDY) and (hushed or Call(self.flow, core.state).collects_sensitive()):
             assert core.sealed, "words are heard while a sensitive value is collected"
         self._check_orders(event, effects)
+        self._check_legs()
         return effects
 
     def tamper(self, change: Callable[[CallState], None]) -> None:
@@ -130,6 +132,15 @@ class Inspector:
             assert "hold" in state.timers, "a hold that nothing resolves"
         if state.phase is Phase.live and not state.attached:
             assert "reattach" in state.timers
+
+    def _check_legs(self) -> None:
+        state = self.core.state
+        here = {state.leg} if state.attached else set()
+        for leg, sources in state.hears.items():
+            assert leg in here | state.guests.keys(), "who is not there hears something"
+            assert set(sources) <= {AGENT} | here, "a guest is heard"
+            assert leg not in sources, "a leg hears itself"
+        assert not state.guests or state.guests.keys() <= state.hears.keys(), "a guest hears nothing"
 
     def _check_orders(self, event: AnyEvent, effects: list[AnyEffect]) -> None:
         """What the runtime asks for as it carries these orders out, and what everybody else gets to see."""

@@ -1,0 +1,45 @@
+"""Who is on the call besides the caller, and who hears whom."""
+
+from app.core.call import Call
+from app.core.effects import Connect, DropLeg
+from app.core.events import LegJoined, LegLeft
+from app.core.state import CallState, Guest, Phase
+
+AGENT = "agent"
+"""What the software says, as a source in the matrix."""
+
+MAX_GUESTS = 8
+MAX_LISTENERS = 100
+"""Names kept for the call record."""
+
+
+def joined(call: Call, event: LegJoined) -> None:
+    state = call.state
+    if state.phase is not Phase.live:
+        call.emit(DropLeg(event.leg, "the call is not live"))
+    elif len(state.guests) >= MAX_GUESTS:
+        call.emit(DropLeg(event.leg, "too many legs listen to this call"))
+    else:
+        state.guests[event.leg] = Guest(event.role, event.who)
+        if event.who not in state.listeners and len(state.listeners) < MAX_LISTENERS:
+            state.listeners.append(event.who)
+
+
+def left(call: Call, event: LegLeft) -> None:
+    call.state.guests.pop(event.leg, None)
+
+
+def connect(call: Call) -> None:
+    """Order the matrix anew where it has changed. Alone with the caller, nothing needs to be mixed."""
+    matrix = _matrix(call.state)
+    if matrix != call.state.hears:
+        call.state.hears = matrix
+        call.emit(Connect(matrix))
+
+
+def _matrix(state: CallState) -> dict[str, tuple[str, ...]]:
+    if not state.guests:
+        return {}
+    caller = (state.leg,) if state.attached else ()
+    heard = dict.fromkeys(caller, (AGENT,))
+    return heard | dict.fromkeys(state.guests, (AGENT, *caller))
