@@ -4,9 +4,13 @@ from collections.abc import Callable
 
 from app.core.events import (
     CallerHungUp,
+    HangupOrdered,
     IntentProposed,
     LegAttached,
+    LegJoined,
+    LegLeft,
     LegLost,
+    LegRole,
     ListenFailed,
     PlayoutStopped,
     ReplyEnded,
@@ -135,4 +139,23 @@ def troubled() -> Driver:
     return driver
 
 
-STORIES: dict[str, Story] = {story.__name__: story for story in (ordered, modelled, troubled)}
+def observed() -> Driver:
+    """Two operators listen, more than may; the caller's leg changes meanwhile; one goes, one stays to the end."""
+    driver = greeted()
+    driver.post(LegJoined("op-1", LegRole.operator, "desk"), 300)
+    driver.hear_all()
+    driver.post(LegLost("leg"), 100)
+    driver.post(LegAttached("leg-2"), 2000)
+    for number in range(2, 10):
+        driver.post(LegJoined(f"op-{number}", LegRole.operator, "boss"), 10)
+    driver.hear_all()
+    driver.key("1234")
+    driver.post(LegLeft("op-1"), 200)
+    driver.hear_all()
+    driver.post(HangupOrdered("boss"), 1000)
+    driver.hear_all()
+    driver.post(LegLeft("op-2"), 10)
+    return driver
+
+
+STORIES: dict[str, Story] = {story.__name__: story for story in (ordered, modelled, troubled, observed)}
