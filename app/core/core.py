@@ -10,6 +10,7 @@ from app.core import gate, legs, prompt, replies, slots, steps, turns
 from app.core.call import Call
 from app.core.effects import AnyEffect, EndCall, Listen
 from app.core.events import (
+    DRAIN,
     AnyEvent,
     CallerHungUp,
     CallFailed,
@@ -212,7 +213,7 @@ def _leg(
                 turns.reset(call)
                 steps.hang_up(call, "caller-hangup", "hung-up")
         case HangupOrdered(by=by):
-            steps.hang_up(call, by, "hung-up")
+            steps.hang_up(call, by if by == DRAIN else "operator", "hung-up")
         case CallFailed():
             steps.hang_up(call, "internal-error", "internal-error")
         case _:

@@ -61,8 +61,11 @@ class CallerHungUp(Event, frozen=True, tag=True):
     leg: str
 
 
+DRAIN = "drain"
+
+
 class HangupOrdered(Event, frozen=True, tag=True):
-    """The software's or an operator's order to end; `by` is a token's name, "drain" or "server"."""
+    """The server's order to end, or an operator's; `by` is `DRAIN` or a token's name."""
 
     by: str
 

@@ -5,7 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
-from app.core.events import HangupOrdered
+from app.core.events import DRAIN, HangupOrdered
 from app.runtime.actor import CallActor
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class Registry:
                 await self._empty()
         except TimeoutError:
             for actor in self.calls():
-                actor.post(HangupOrdered("drain"))
+                actor.post(HangupOrdered(DRAIN))
             await self._empty()
         self._over.set()
 

@@ -142,7 +142,12 @@ def test_our_own_fault_ends_the_call() -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "cause"), [(HangupOrdered("drain"), "drain"), (CallFailed("KeyError in CallStarted"), "internal-error")]
+    ("event", "cause"),
+    [
+        (HangupOrdered("drain"), "drain"),
+        (HangupOrdered("desk"), "operator"),
+        (CallFailed("KeyError in CallStarted"), "internal-error"),
+    ],
 )
 def test_a_call_can_end_before_it_began(event: AnyEvent, cause: str) -> None:
     driver = Driver(shop())
