@@ -28,6 +28,7 @@ CONNECT_MS = 3_000
 FIRST_MS = 8_000  # from the request to the first byte of the answer, a retry included
 GAP_MS = 5_000  # between two pieces of the answer
 USAGE_MS = 500  # after the message's end, for the usage that follows it
+END_MS = 50  # after the stream's last event, for the end of the HTTP message: without it the connection is given up
 RETRY_PAUSE_MS = 250
 CONNECTIONS = 500
 MAX_ANSWER_BYTES = 1024 * 1024
@@ -103,6 +104,7 @@ class OpenAiLlm:
                     for part in answer.feed(data):
                         yield part
                     deadline = loop.time() + (USAGE_MS / 1000 if answer.finished else self._gap_s)
+                await _read(stream, loop.time() + END_MS / 1000)
             except ProviderError as error:
                 if not answer.finished:
                     failure = error

@@ -13,6 +13,7 @@ from typing import Any
 
 DONE = b"data: [DONE]\n\n"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+TAIL = b"0\r\n\r\n"
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,9 @@ class Pause:
 
 @dataclass(frozen=True)
 class Surplus:
-    """Whole answers that nobody asked for, `late_s` after the real one; only as a scenario's last step."""
+    """Bytes that nobody asked for, in one write with the answer's end; only as a scenario's last step."""
 
-    steps: tuple[bytes, ...]
-    late_s: float = 0
+    data: bytes
 
 
 class Stall:
@@ -82,6 +82,11 @@ def end(reason: str = "stop", *, usage: tuple[int, int] | None = (11, 7)) -> lis
     return [chunk({}, reason), *tokens, DONE]
 
 
+def answer(*pieces: bytes) -> bytes:
+    """A whole answer as it is on the wire."""
+    return HEAD + b"".join(map(_piece, pieces)) + TAIL
+
+
 class OpenAiServer:
     """`async with OpenAiServer(scenario, ...) as server:` and ask `server.base_url`."""
 
@@ -109,6 +114,14 @@ class OpenAiServer:
     @property
     def connections(self) -> int:
         return self._connections
+
+    def blurt(self, data: bytes) -> None:
+        """Send this on all connections before anybody else gets to run; no data is the end."""
+        for writer in self._writers:
+            if data:
+                writer.write(data)
+            else:
+                writer.write_eof()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1
@@ -145,11 +158,11 @@ class OpenAiServer:
     ) -> bool:
         """Whether the connection may be used again."""
         started = False
-        surplus: Surplus | None = None
+        surplus = b""
         for step in steps:
             match step:
                 case Surplus():
-                    surplus = step
+                    surplus = step.data
                 case Status():
                     more = "".join(f"{name}: {value}\r\n" for name, value in step.headers)
                     head = f"HTTP/1.1 {step.code} X\r\nContent-Length: {len(step.body)}\r\n{more}\r\n"
@@ -172,16 +185,7 @@ class OpenAiServer:
                         writer.write(HEAD)
                     writer.write(_piece(step))
                     await writer.drain()
-        tail = b"0\r\n\r\n"
-        if surplus is not None:
-            answer = HEAD + b"".join(map(_piece, surplus.steps)) + tail
-            if surplus.late_s:
-                writer.write(tail)
-                await asyncio.sleep(surplus.late_s)
-                tail = answer
-            else:
-                tail += answer
-        writer.write(tail)
+        writer.write(TAIL + surplus)
         await writer.drain()
         exchange.ended = True
         return True

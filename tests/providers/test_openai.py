@@ -22,6 +22,7 @@ from tests.fakes.openai_server import (
     Stall,
     Status,
     Surplus,
+    answer,
     call,
     chunk,
     end,
@@ -378,16 +379,62 @@ async def test_the_pool_is_shared_and_a_closed_answer_does_not_poison_it(make: M
         assert server.connections == 2
 
 
-@pytest.mark.parametrize("late_s", [0, 0.05])
-async def test_an_answer_that_nobody_asked_for_reaches_nobody(make: Make, late_s: float) -> None:
+ANOTHERS = answer(*words("Your balance is 7."), *end())
+
+
+@pytest.mark.parametrize("surplus", [ANOTHERS, ANOTHERS[:20], b"\r\n" + ANOTHERS, b"nonsense\r\n\r\n", b""])
+@pytest.mark.parametrize("when", ["with the answer", "while idle", "unread"])
+async def test_what_nobody_asked_for_reaches_nobody(make: Make, surplus: bytes, when: str) -> None:
     """What is left over on a used connection would be the next caller's reply."""
-    anothers = Surplus((*words("Your balance is 7."), *end()), late_s)
-    async with OpenAiServer([*words("Hi."), *end(), anothers], [*words("Ho."), *end()]) as server:
+    at_once = Surplus(surplus if when == "with the answer" else b"")
+    async with OpenAiServer([*words("Hi."), *end(), at_once], [*words("Hi."), *end()]) as server:
         llm = make(server)
         assert (await collect(llm))[0] == Words("Hi.")
-        await asyncio.sleep(late_s * 4)
-        assert (await collect(llm))[0] == Words("Ho.")
-        assert server.connections == 2
+        if when != "with the answer":
+            server.blurt(surplus)
+        if when == "while idle":
+            await asyncio.sleep(0.05)
+        assert (await collect(llm))[0] == Words("Hi.")
+
+
+async def test_an_unread_surplus_costs_no_request(make: Make) -> None:
+    async with OpenAiServer([*words("Hi."), *end()]) as server:
+        llm = make(server)
+        for number in (1, 2, 3):
+            await collect(llm)
+            server.blurt(ANOTHERS)
+            assert (len(server.exchanges), server.connections) == (number, number)
+
+
+async def test_an_answer_whose_end_comes_apart_gives_its_connection_back(make: Make) -> None:
+    async with OpenAiServer([*words("Hi."), *end(), Pause(0.005)]) as server:
+        llm = make(server)
+        for _ in range(3):
+            await collect(llm)
+        assert server.connections == 1
+
+
+async def test_an_answer_that_never_ends_keeps_nobody_waiting(make: Make) -> None:
+    async with OpenAiServer([*words("Hi."), *end(), Stall()]) as server:
+        assert (await collect(make(server)))[-1] == Used("tiny-1", 11, 7)
+        await asyncio.wait_for(server.exchanges[0].gone.wait(), WAIT_S)
+
+
+async def test_a_proxy_of_the_environment_is_used(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.readline())
+        writer.close()
+
+    async with await asyncio.start_server(proxy, "127.0.0.1", 0) as server:
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        for name in ("HTTP_PROXY", "http_proxy"):
+            monkeypatch.setenv(name, address)
+        assert await fails(make("http://model.test/v1")) == (Fault.cut, [])
+    assert seen[0] == b"POST http://model.test/v1/chat/completions HTTP/1.1\r\n"
 
 
 async def test_many_at_once(make: Make) -> None:
