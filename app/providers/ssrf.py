@@ -17,8 +17,8 @@ NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 ad
 BROADCAST = IPv4Address("255.255.255.255")
 GLOBAL_UNICAST = IPv6Network("2000::/3")
 UNIQUE_LOCAL = IPv6Network("fc00::/7")
-SPECIAL = (IPv4Network("192.0.0.0/24"), IPv6Network("3fff::/20"))
-"""RFC 6890 and RFC 9637: some versions of `ipaddress` take them for global."""
+SPECIAL = (IPv4Network("192.0.0.0/24"), IPv4Network("192.88.99.0/24"), IPv6Network("3fff::/20"))
+"""RFC 6890, RFC 7526 and RFC 9637: some versions of `ipaddress` take them for global."""
 
 Address = IPv4Address | IPv6Address
 AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[object, ...]]
