@@ -111,6 +111,14 @@ class Route(_Part):
         return bool(self.called and self.called == called) or bool(self.user and self.user == user)
 
 
+class IceServer(_Part):
+    """A STUN or TURN server, as browsers know it (W3C WebRTC, RTCIceServer)."""
+
+    urls: Annotated[tuple[Annotated[str, Field(pattern=r"^(stun|turn)s?:\S{1,300}$")], ...], Field(min_length=1)]
+    username: str = Field(default="", max_length=500)
+    credential: SecretStr = SecretStr("")
+
+
 def _listed(value: object) -> object:
     """A list from a variable: JSON, or plain names with commas between them."""
     if not isinstance(value, str):
@@ -179,6 +187,9 @@ class Settings(_Part):
     openai_base_url: Annotated[str, AfterValidator(_web_address)] = "https://api.openai.com/v1"
     openai_api_key: SecretStr = SecretStr("")
     twilio_auth_token: SecretStr = SecretStr("")
+
+    ice_servers: Annotated[tuple[IceServer, ...], BeforeValidator(_structured)] = ()
+    turn_secret: SecretStr = SecretStr("")  # shared with TURN servers that have no credential above
 
     tool_env: VariableNames = ("FLOW_*",)  # variables that flows may use as {env.NAME}
     python_tool_modules: Names = ()  # modules whose functions flows may call
