@@ -1,9 +1,10 @@
 // One call: everything on this page hangs on one cursor, a record of the call's journal.
 
-import { hangUp, Listen } from "./act.js";
+import { hangUp } from "./act.js";
 import { follow, getJson } from "./api.js";
 import { clock, moment, plural, value } from "./format.js";
 import { badge, Records, renderView, turnTable, verdictTable, Views } from "./inspector.js";
+import { Listen } from "./listen.js";
 import { Player } from "./player.js";
 import { Transcript } from "./transcript.js";
 import { Waterfall } from "./waterfall.js";
