@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from app.core import cdr
+from app.core.codec import CallHeader
 from app.core.core import CallCore
 from app.core.effects import (
     AllowTool,
@@ -116,6 +117,15 @@ class CallActor:
     # From outside
 
     @property
+    def header(self) -> CallHeader:
+        return self._journal.header
+
+    @property
+    def now_ms(self) -> int:
+        """Since the call's start."""
+        return self._clock.monotonic_ms() - self._started_ms
+
+    @property
     def at_rest(self) -> bool:
         """Nothing is under way or waits: the next word is the caller's."""
         state = self.core.state
@@ -206,7 +216,7 @@ class CallActor:
 
     def _handle(self, event: AnyEvent) -> None:
         core = self.core
-        effects = core.handle(event, self._clock.monotonic_ms() - self._started_ms)
+        effects = core.handle(event, self.now_ms)
         self._journal.write(core.state.now_ms, event, effects, core.sealed)
         if self._watch is not None:
             self._watch(Seen(self.call, core.state.now_ms, event, effects, core.sealed))
