@@ -8,7 +8,9 @@ from collections.abc import Callable
 import numpy as np
 
 from media.audio import Pcm, Resampler
+from media.codec import Codec, Pcma, Pcmu
 from media.ear import Ear
+from media.opus import Opus
 from media.playout import Playout
 from media.websocket.plain import PlainProtocol
 from media.websocket.twilio import TwilioProtocol
@@ -36,7 +38,36 @@ def sound(rate_hz: int, level: float) -> Pcm:
     return (np.random.default_rng(1).standard_normal(rate_hz // 50) * level).astype(np.int16)
 
 
+def syllables(rate_hz: int) -> list[Pcm]:
+    """Two seconds of something like a voice, in frames."""
+    at = np.arange(2 * rate_hz) / rate_hz
+    phase = 2 * np.pi * np.cumsum(120 + 15 * np.sin(4 * np.pi * at)) / rate_hz
+    pcm = sum((np.sin(number * phase) / number for number in range(1, 25)), np.zeros(len(at)))
+    pcm *= 3000 * np.clip(np.sin(5 * np.pi * at), 0.02, 1)
+    return np.split(pcm.astype(np.int16), 100)
+
+
+def codecs() -> None:
+    makes: tuple[type[Codec], ...] = (Pcmu, Pcma, Opus)
+    for codec in [make() for make in makes]:
+        frames, quiet = syllables(codec.rate_hz), np.zeros(codec.rate_hz // 50, np.int16)
+        payloads = [codec.encode(frame) for frame in frames]
+        cost(f"{codec.name}: encode", lambda at, c=codec, f=frames: c.encode(f[at % 100]))  # type: ignore[misc]
+        cost(f"{codec.name}: encode silence", lambda _, c=codec, q=quiet: c.encode(q))  # type: ignore[misc]
+        cost(f"{codec.name}: decode", lambda at, c=codec, p=payloads: c.decode(p[at % 100]))  # type: ignore[misc]
+        cost(
+            f"{codec.name}: decode; conceal the next",
+            lambda at, c=codec, p=payloads: (c.decode(p[at % 100]), c.conceal()),  # type: ignore[misc]
+        )
+        cost(f"{codec.name}: conceal on and on", lambda _, c=codec: c.conceal())  # type: ignore[misc]
+        cost(
+            f"{codec.name}: recover from the next, decode it",
+            lambda at, c=codec, p=payloads: (c.recover(p[at % 100]), c.decode(p[at % 100])),  # type: ignore[misc]
+        )
+
+
 def main() -> None:
+    codecs()
     quiet = Quiet()
     twilio = TwilioProtocol()
     twilio.receive_text('{"event":"connected"}', 0)
