@@ -80,6 +80,8 @@ class Opus(Codec):
             (_SET_DTX, int(dtx)),
             (_SET_LOSS_PERCENT, loss_percent),
         )
+        self._silent = b""  # the latest packet, when it was only silence
+        self._silent_frames = 0
         self.reset()
         self._input: Pcm = np.zeros(self._frame_samples, dtype=np.int16)
         self._input_at = self._input.ctypes.data
@@ -127,7 +129,7 @@ class Opus(Codec):
         return self._output[:samples].copy() if samples > 0 else None
 
     def reset(self) -> None:
-        self._silent = b""  # the latest packet, when it was only silence
+        self._silent = b""
         self._silent_frames = 0
         _check(self._init_encoder(self._encoder, self.rate_hz, 1, _VOIP))
         _check(self._init_decoder(self._decoder, self.rate_hz, 1))
