@@ -269,16 +269,19 @@ class JournalStore(Protocol):
         """The epoch that holds the call; 0 if there is none."""
         ...
 
-    def calls(self, limit: int = 50, flow: str = "") -> list[CallRow]:
-        """Newest first."""
+    def calls(self, limit: int = 50, flow: str = "", before: str = "") -> list[CallRow]:
+        """Newest first; those that began before the call `before`, if given: none where there is no such call."""
         ...
 
     def unfinished(self) -> list[str]:
         """Calls without a record that were not purged, oldest first: live ones, and those that died."""
         ...
 
-    def load(self, call: str) -> Journal:
-        """`call` may be shortened to a unique beginning. Raises `NoSuchCall` if none or several begin so."""
+    def load(self, call: str, after: int = 0) -> Journal:
+        """`call` may be shortened to a unique beginning. Raises `NoSuchCall` if none or several begin so.
+
+        Of its records those with a higher `seq` than `after`.
+        """
         ...
 
     def purge(self, before_iso: str) -> int:

@@ -40,6 +40,17 @@ class Replayed(Struct):
 
 def replay(journal: Journal) -> Iterator[tuple[CallCore, Replayed]]:
     """Yields the core after each record, then compares the call record. Raises `ReplayError` or `Divergence`."""
+    core = before(journal)
+    try:
+        yield from _run(core, journal)
+        if journal.row.cdr is not None:
+            _compare(core, cdr.read(journal.row.cdr))
+    except CdrError as error:
+        raise ReplayError(f"call {journal.row.header.call}: {error}") from error
+
+
+def before(journal: Journal) -> CallCore:
+    """The call before its first record. Raises `ReplayError`."""
     header = journal.row.header
     if header.core_version != CORE_VERSION:
         raise ReplayError(
@@ -51,25 +62,27 @@ def replay(journal: Journal) -> Iterator[tuple[CallCore, Replayed]]:
     if load.bytes_hash(journal.flow) != header.flow_hash:
         raise ReplayError(f"call {header.call}: its flow was changed after the call")
     try:
-        core = CallCore(load.from_bytes(journal.flow), header.call)
-        yield from _run(core, journal)
-        if journal.row.cdr is not None:
-            _compare(core, cdr.read(journal.row.cdr))
-    except (FlowError, CdrError) as error:
+        return CallCore(load.from_bytes(journal.flow), header.call)
+    except FlowError as error:
         raise ReplayError(f"call {header.call}: {error}") from error
+
+
+def again(core: CallCore, record: Record, event: AnyEvent, key: bytes) -> list[AnyEffect]:
+    """One record's decision, made again. Raises `Divergence`."""
+    name = f"record {record.seq} ({type(event).__name__} at {record.ms} ms)"
+    try:
+        effects = core.handle(event, record.ms)
+    except Exception as error:  # what the core cannot take in was never recorded as taken in
+        raise Divergence(f"{name}: it cannot have been so: {type(error).__name__}") from error
+    if codec.digest(effects, key) != record.digest:
+        raise Divergence(f"{name}: other orders than recorded", effects)
+    return effects
 
 
 def _run(core: CallCore, journal: Journal) -> Iterator[tuple[CallCore, Replayed]]:
     try:
         for record, event in read(journal):
-            name = f"record {record.seq} ({type(event).__name__} at {record.ms} ms)"
-            try:
-                effects = core.handle(event, record.ms)
-            except Exception as error:  # what the core cannot take in was never recorded as taken in
-                raise Divergence(f"{name}: it cannot have been so: {type(error).__name__}") from error
-            if codec.digest(effects, journal.key) != record.digest:
-                raise Divergence(f"{name}: other orders than recorded", effects)
-            yield core, Replayed(record, event, effects)
+            yield core, Replayed(record, event, again(core, record, event, journal.key))
     except CodecError as error:
         raise ReplayError(str(error)) from error
 

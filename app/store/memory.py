@@ -41,12 +41,16 @@ class MemoryStore:
         with self._lock:
             return self._rows[call].header.epoch if call in self._rows else 0
 
-    def calls(self, limit: int = 50, flow: str = "") -> list[CallRow]:
+    def calls(self, limit: int = 50, flow: str = "", before: str = "") -> list[CallRow]:
         with self._lock:
-            rows = [row for row in reversed(self._rows.values()) if flow in ("", row.header.flow)]
-        return sorted(rows, key=lambda row: row.header.started_at, reverse=True)[: max(limit, 0)]
+            rows = list(reversed(self._rows.values()))
+        rows.sort(key=lambda row: row.header.started_at, reverse=True)
+        if before:
+            at = next((at for at, row in enumerate(rows) if row.header.call == before), len(rows))
+            rows = rows[at + 1 :]
+        return [row for row in rows if flow in ("", row.header.flow)][: max(limit, 0)]
 
-    def load(self, call: str) -> Journal:
+    def load(self, call: str, after: int = 0) -> Journal:
         with self._lock:
             names = [call] if call in self._rows else [name for name in self._rows if call and name.startswith(call)]
             if not names:
@@ -56,7 +60,7 @@ class MemoryStore:
             name = names[0]
             row = self._rows[name]
             flow = self._flows[row.header.flow_hash]
-            return Journal(row, flow, self._keys.get(name, b""), tuple(self._records[name]))
+            return Journal(row, flow, self._keys.get(name, b""), tuple(self._records[name][max(after, 0) :]))
 
     def unfinished(self) -> list[str]:
         with self._lock:

@@ -118,12 +118,13 @@ class SqliteStore:
             row = db.execute("SELECT epoch FROM calls WHERE call = ?", (call,)).fetchone()
         return int(row[0]) if row else 0
 
-    def calls(self, limit: int = 50, flow: str = "") -> list[CallRow]:
+    def calls(self, limit: int = 50, flow: str = "", before: str = "") -> list[CallRow]:
         with self._reader() as db:
             rows = db.execute(
-                f"SELECT {_ROW} FROM calls WHERE ?1 = '' OR flow = ?1 "  # noqa: S608 - our own column names
+                f"SELECT {_ROW} FROM calls WHERE (?1 = '' OR flow = ?1) AND (?3 = '' OR "  # noqa: S608 - our own names
+                "(started_at, number) < (SELECT started_at, number FROM calls WHERE call = ?3)) "
                 "ORDER BY started_at DESC, number DESC LIMIT ?2",
-                (flow, min(max(limit, 0), MAX_CALLS_LISTED)),
+                (flow, min(max(limit, 0), MAX_CALLS_LISTED), before),
             ).fetchall()
         return [_call_row(row) for row in rows]
 
@@ -132,12 +133,12 @@ class SqliteStore:
             rows = db.execute("SELECT call FROM calls WHERE cdr IS NULL AND NOT purged ORDER BY number").fetchall()
         return [call for (call,) in rows]
 
-    def load(self, call: str) -> Journal:
+    def load(self, call: str, after: int = 0) -> Journal:
         with self._reader() as db:
             db.execute("BEGIN")  # one snapshot for all that follows
             rows = db.execute(
-                f"SELECT {_ROW} FROM calls WHERE substr(call, 1, length(?1)) = ?1 "  # noqa: S608
-                "ORDER BY call <> ?1 LIMIT 2",
+                f"SELECT {_ROW} FROM calls WHERE call BETWEEN ?1 AND ?1 || char(1114111) "  # noqa: S608 - by its index
+                "AND substr(call, 1, length(?1)) = ?1 ORDER BY call <> ?1 LIMIT 2",
                 (call,),
             ).fetchall()
             if not call or not rows:
@@ -149,7 +150,9 @@ class SqliteStore:
             flow = db.execute("SELECT body FROM flows WHERE hash = ?", (row.header.flow_hash,)).fetchone()
             key = db.execute("SELECT key FROM keys WHERE call = ?", name).fetchone()
             records = db.execute(
-                "SELECT seq, epoch, ms, sealed, body, digest, chain FROM records WHERE call = ? ORDER BY seq", name
+                "SELECT seq, epoch, ms, sealed, body, digest, chain FROM records "
+                "WHERE call = ? AND seq > ? ORDER BY seq",
+                (*name, after),
             ).fetchall()
         return Journal(
             row=row,

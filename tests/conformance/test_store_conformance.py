@@ -49,6 +49,15 @@ def test_what_is_committed_can_be_loaded(store: JournalStore) -> None:
     assert (journal.row.header, journal.row.records, journal.row.cdr, journal.row.purged) == (header(), 3, None, False)
 
 
+def test_only_the_later_records_can_be_loaded(store: JournalStore) -> None:
+    written = records(1, 5)
+    commit(store, begin(), Append("c1", 1, written))
+    assert store.load("c1", 3).records == written[3:]
+    assert store.load("c1", 5).records == store.load("c1", 99).records == ()
+    assert store.load("c1", 0).records == store.load("c1", -1).records == written
+    assert store.load("c1", 3).row.records == 5
+
+
 def test_an_empty_commit_is_fine(store: JournalStore) -> None:
     assert commit(store) == []
 
@@ -148,6 +157,10 @@ def test_calls_are_listed_newest_first(store: JournalStore) -> None:
     assert [row.header.call for row in store.calls(limit=2, flow="f")] == ["twin", "c3"]
     assert [row.header.call for row in store.calls(flow="g")] == ["c1"]
     assert store.calls(flow="none") == store.calls(limit=0) == store.calls(limit=-1) == []
+    assert [row.header.call for row in store.calls(before="twin")] == ["c3", "c2", "c1", "c0"]
+    assert [row.header.call for row in store.calls(before="c3", limit=2)] == ["c2", "c1"]
+    assert [row.header.call for row in store.calls(before="c1", flow="f")] == ["c0"]
+    assert store.calls(before="c0") == store.calls(before="none") == store.calls(before="c") == []
 
 
 def test_calls_without_a_record_are_unfinished(store: JournalStore) -> None:
