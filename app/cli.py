@@ -11,6 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import CancelledError
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +33,8 @@ from app.runtime.replay import Divergence, ReplayError, replay
 from app.screen import Screen, print_entry
 from app.settings import Role, Settings, SettingsError, Token, load_settings, with_dotenv
 from flows import load
+from flows.diagram import svg
+from flows.mermaid import mermaid
 
 app = typer.Typer(
     name="voicegate",
@@ -48,6 +51,12 @@ Data = Annotated[Path | None, typer.Option("--data-dir", help="Where journals an
 FlowName = Annotated[str, typer.Argument(help="A flow's file, or the name of a shipped one.")]
 
 MAX_TYPED_CHARS = 10_000
+
+
+class GraphFormat(StrEnum):
+    svg = "svg"
+    mermaid = "mermaid"
+
 
 USER_ERRORS = (SettingsError, load.FlowError, house.StartError, StoreError, ProviderError, ReplayError, NoSuchCall)
 
@@ -182,6 +191,27 @@ def check(
                 f"[green]ok[/] {flow.name}: {len(flow.steps)} steps, {len(flow.slots)} slots, {len(flow.tools)} tools"
             )
     raise typer.Exit(1 if wrong else 0)
+
+
+@app.command()
+def graph(
+    flow: FlowName,
+    form: Annotated[GraphFormat, typer.Option("--format", help="A drawing, or text that others draw.")] = (
+        GraphFormat.svg
+    ),
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="A file; else standard output.")] = None,
+) -> None:
+    """Draw a flow: its steps with what they ask and admit, and its ways with their guards."""
+    with clear_errors():
+        drawn = load.load(load.find(flow))
+        text = svg(drawn) if form is GraphFormat.svg else mermaid(drawn)
+        if output is None:
+            typer.echo(text, nl=False)
+            return
+        try:
+            output.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise SettingsError([f"{output}: cannot be written: {error.strerror}"]) from None
 
 
 @app.command()

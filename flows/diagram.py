@@ -1,13 +1,14 @@
 """A flow as a drawing: its steps with what they ask and what they admit, and its ways with their guards.
 
 `svg` needs nothing else: no script, no font, no link. Pages colour it by `--flow-*` or by their own `--ink`,
-`--surface`, `--accent` and so on; alone it follows the reader's light or dark. Each step is `g.step[data-step]`, each way
-`g.edge[data-from][data-to]`; a page adds the class `current` to the step where a call is.
+`--surface`, `--accent` and so on; alone it follows the reader's light or dark. Each step is `g.step[data-step]`,
+each way `g.edge[data-from][data-to]`; a page adds the class `current` to the step where a call is.
 """
 
 import unicodedata
 from collections.abc import Iterator
 from html import escape
+from math import ceil
 
 from msgspec import Struct
 
@@ -26,7 +27,7 @@ WIDE_EM = 1.4  # emoji and East Asian letters, from whatever face has them
 OTHER_EM = 1.1
 WORD_EM = 0.68  # of a plain face, small letters, the widest of the usual
 PAD_X, HEAD, LINE, FOOT = 12.0, 30.0, 17.0, 8.0
-WORDS_X = 58.0  # the column of "asks", "tools" and so on
+WORDS_X = 54.0  # the column of "asks", "tools" and so on
 LABEL_LINE, LABEL_PAD_X, LABEL_PAD_Y = 14.0, 8.0, 5.0
 RADIUS = 8.0
 START = ""  # no step can have this name
@@ -63,18 +64,18 @@ def _style() -> str:
         f".vg-flow text{{font-family:{mono};font-size:{TEXT_PX}px;fill:{colour('ink')};white-space:pre}}",
         f".vg-flow .word{{font-family:{plain};font-size:{LABEL_PX}px;fill:{colour('quiet')}}}",
         f".vg-flow .name{{font-size:{NAME_PX}px;font-weight:600}}",
-        f".vg-flow .box{{fill:{colour('surface')};stroke:{colour('rule')}}}",
+        f".vg-flow .box{{fill:{colour('surface')}}}.vg-flow .frame{{stroke:{colour('rule')}}}",
         f".vg-flow .head{{fill:{colour('head')}}}",
         f".vg-flow .detail{{fill:{colour('quiet')};font-size:{LABEL_PX}px}}",
-        f".vg-flow .edge path{{fill:none;stroke:{colour('line')};stroke-width:1.4}}",
-        f".vg-flow .edge .tip,.vg-flow .dot{{fill:{colour('line')};stroke:none}}",
+        f".vg-flow .edge .run{{stroke:{colour('line')};stroke-width:1.4}}",
+        f".vg-flow .edge .tip,.vg-flow .dot{{fill:{colour('line')};}}",
         f".vg-flow .label rect{{fill:{colour('surface')};stroke:{colour('rule')}}}",
         f".vg-flow .label text{{font-size:{LABEL_PX}px}}",
-        ".vg-flow .any .box{stroke-dasharray:5 4}",
-        f".vg-flow .end .box{{stroke:{colour('ink')};stroke-width:1.8}}",
+        ".vg-flow .any .frame{stroke-dasharray:5 4}",
+        f".vg-flow .end .frame{{stroke:{colour('ink')};stroke-width:1.8}}",
         f".vg-flow .read{{fill:{colour('good')}}}.vg-flow .write{{fill:{colour('wait')}}}",
         f".vg-flow .irreversible{{fill:{colour('bad')}}}",
-        f".vg-flow .current .box{{stroke:{colour('accent')};stroke-width:2.5}}",
+        f".vg-flow .current .frame{{stroke:{colour('accent')};stroke-width:2.5}}",
         f".vg-flow .current .head{{fill:{colour('accent-soft')}}}",
         f".vg-flow .current .name{{fill:{colour('accent')}}}",
     )
@@ -110,7 +111,7 @@ def svg(flow: Flow) -> str:
     drawing = layout({START: Size(16, 16), **main}, [*start, *lines])
 
     width = max(drawing.width, max((boxes[name].size.width for name in flow.digressions if name in boxes), default=0))
-    shift = MARGIN + (width - drawing.width) / 2
+    shift = MARGIN + (width - drawing.width) // 2
     parts: list[str] = []
     for line, route, at in zip([*start, *lines], drawing.routes, [None, *ways] if start else ways, strict=True):
         why = label(at[0], at[2]) if at else ""
@@ -206,7 +207,7 @@ def _box(flow: Flow, step: Step) -> _Box:
         px = LABEL_PX if row.detail else TEXT_PX
         texts.append(PAD_X + WORDS_X + _columns(row.text) * MONO_EM * px + PAD_X + (12 if row.effect else 0))
     height = HEAD + (len(rows) * LINE + FOOT + 4 if rows else 0)
-    return _Box(step, rows, Size(max(100.0, *texts), height))
+    return _Box(step, rows, Size(_even(max(96.0, *texts)), height))
 
 
 def _rows(flow: Flow, step: Step) -> Iterator[_Row]:
@@ -276,11 +277,11 @@ def _step(flow: Flow, box: _Box, x: float, y: float) -> str:
     parts = [
         f'<g class="{classes}" data-step="{_e(step.name)}" transform="translate({_n(x)} {_n(y)})">',
         f"<title>{_e(_told(step))}</title>",
-        f'<rect class="box" {frame} fill="#ffffff" stroke="#c3cbd4"/>',
+        f'<rect class="box" {frame} fill="#ffffff"/>',
         f'<path class="head" d="{head}" fill="#eef1f4"/>'
         if box.rows
         else f'<rect class="head" {frame} fill="#eef1f4"/>',
-        f'<rect class="box" {frame} fill="none" style="fill:none" stroke="#c3cbd4"/>',
+        f'<rect class="frame" {frame} fill="none" stroke="#c3cbd4"/>',
         _text("name", PAD_X, 20, step.name, NAME_PX, bold=True),
     ]
     y = HEAD + 17
@@ -316,7 +317,7 @@ def _label_size(lines: list[str]) -> Size | None:
     if not lines:
         return None
     widest = max(_columns(line) for line in lines)
-    return Size(widest * MONO_EM * LABEL_PX + 2 * LABEL_PAD_X, len(lines) * LABEL_LINE + 2 * LABEL_PAD_Y)
+    return Size(_even(widest * MONO_EM * LABEL_PX + 2 * LABEL_PAD_X), len(lines) * LABEL_LINE + 2 * LABEL_PAD_Y)
 
 
 def _edge(line: Line, route: list[Point], why: str) -> str:
@@ -324,8 +325,8 @@ def _edge(line: Line, route: list[Point], why: str) -> str:
     title = f"From {line.source or 'the start'} to {line.target}" + (f" when {why}" if why else "")
     return (
         f'<g class="edge" data-from="{_e(line.source)}" data-to="{_e(line.target)}"><title>{_e(title)}</title>'
-        f'<path d="{_rounded([*route[:-1], (x, y - 4)])}" fill="none" stroke="#7b8794"/>'
-        f'<path class="tip" d="M{_n(x)} {_n(y)}l-4.5 -8.5h9z" style="stroke:none" fill="#7b8794"/></g>'
+        f'<path class="run" d="{_rounded([*route[:-1], (x, y - 4)])}" fill="none" stroke="#7b8794"/>'
+        f'<path class="tip" d="M{_n(x)} {_n(y)}l-4.5 -8.5h9z" fill="#7b8794"/></g>'
     )
 
 
@@ -337,6 +338,10 @@ def _rounded(points: list[Point]) -> str:
         path.append(f"L{_n(a[0])} {_n(a[1])}Q{_n(corner[0])} {_n(corner[1])} {_n(b[0])} {_n(b[1])}")
     path.append(f"L{_n(points[-1][0])} {_n(points[-1][1])}")
     return "".join(path)
+
+
+def _even(width: float) -> float:
+    return 2.0 * ceil(width / 2)
 
 
 def _far(a: Point, b: Point) -> float:

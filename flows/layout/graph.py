@@ -90,6 +90,13 @@ class Graph:
             path[1:] = [shared.setdefault((link.a, link.b), link) for link in path[1:]]
         self.links = list(dict.fromkeys(link for path in self.paths for link in path))
 
+    def chains(self) -> Iterable[list[Node]]:
+        """The lanes on the way to each box: those that go down, and those that lead back."""
+        found: dict[tuple[str, bool], list[Node]] = defaultdict(list)
+        for (name, up, _), lane in sorted(self._lanes.items(), key=lambda item: item[0][2]):
+            found[name, up].append(lane)
+        return found.values()
+
     def _node(self, width: float, height: float, layer: int, *, is_box: bool = False) -> Node:
         node = Node(width, height, layer, is_box=is_box)
         self.layers[layer].append(node)

@@ -1,11 +1,11 @@
-"""The order of the nodes in their layers: sorted by the middles of their neighbours, then exchanged while that helps."""
+"""The order of nodes in their layers: by the middles of their neighbours, then exchanged while that helps."""
 
 from collections import defaultdict
 
 from flows.layout.graph import Graph, Node
 
 GAP_X = 22.0
-SWEEPS = 12
+SWEEPS = 8
 EXCHANGES = 6
 
 

@@ -6,11 +6,15 @@ from itertools import pairwise
 
 from flows.layout.graph import Graph, Link, Node
 
-GAP_X = 22.0
-CLEAR = 9.0  # between upright lines that are not one
+BOX_GAP = 22.0
+LANE_GAP = 12.0  # of a box and what is none
+LABEL_GAP = 7.0
 PORT_STEP = 12.0
 PORT_EDGE = 16.0  # from a corner of a box to its first port
+LABEL_EDGE = 12.0
 PLACINGS = 14
+STRAIGHTENINGS = 3
+FAR = 1e9
 
 
 def place(graph: Graph) -> None:
@@ -25,7 +29,44 @@ def place(graph: Graph) -> None:
         exact = sweep >= PLACINGS - 6
         for layer in layers:
             _regress(layer, [[_pull(node, *pull) for pull in pulls[node]] for node in layer], exact=exact)
+    middle = sum(node.x for node in graph.boxes.values()) / len(graph.boxes)
+    for _ in range(STRAIGHTENINGS):
+        inner_first = sorted(graph.chains(), key=lambda lanes: abs(sum(one.x for one in lanes) / len(lanes) - middle))
+        for lanes in inner_first:
+            _straighten(graph, lanes)
     _slide_ports(graph)
+
+
+def _straighten(graph: Graph, lanes: list[Node]) -> None:
+    """One place for as many lanes in a row as their neighbours leave room for."""
+    run: list[Node] = []
+    low, high = -FAR, FAR
+    for lane in lanes:
+        layer = graph.layers[lane.layer]
+        before = layer[lane.order - 1] if lane.order else None
+        after = layer[lane.order + 1] if lane.order + 1 < len(layer) else None
+        least = before.x + _distance(before, lane) if before else -FAR
+        most = after.x - _distance(lane, after) if after else FAR
+        least = -FAR if not any(one.is_box for one in layer[: lane.order]) else least
+        most = FAR if not any(one.is_box for one in layer[lane.order + 1 :]) else most
+        if run and (max(low, least) > min(high, most)):
+            _align(graph, run, low, high)
+            run, low, high = [], -FAR, FAR
+        run.append(lane)
+        low, high = max(low, least), min(high, most)
+    _align(graph, run, low, high)
+
+
+def _align(graph: Graph, run: list[Node], low: float, high: float) -> None:
+    """Moves lanes to one place, and what stands outside of them further out."""
+    middle = sorted(node.x for node in run)[len(run) // 2]
+    for node in run:
+        node.x = max(low, min(high, middle))
+        layer = graph.layers[node.layer]
+        for a, b in pairwise(layer[node.order :]):
+            b.x = max(b.x, a.x + _distance(a, b))
+        for b, a in pairwise(layer[node.order :: -1]):
+            a.x = min(a.x, b.x - _distance(a, b))
 
 
 def _pull(node: Node, link: Link, is_source: bool, weight: float) -> tuple[float, float]:
@@ -38,7 +79,8 @@ def _pull(node: Node, link: Link, is_source: bool, weight: float) -> tuple[float
 
 
 def _distance(a: Node, b: Node) -> float:
-    return (a.width + b.width) / 2 + (GAP_X if a.is_box or b.is_box else CLEAR)
+    gap = BOX_GAP if a.is_box and b.is_box else LANE_GAP if a.is_box or b.is_box else LABEL_GAP
+    return (a.width + b.width) / 2 + gap
 
 
 def _regress(layer: list[Node], wishes: list[list[tuple[float, float]]], *, exact: bool) -> None:
@@ -110,6 +152,9 @@ def _slide_ports(graph: Graph) -> None:
             high = room - (len(links) - 1 - at) * step
             link.port = min(max(link.b.x - node.x if link.b.layer > node.layer else link.port, low), high)
             low = link.port + step
+    for link in graph.links:
+        if not (link.a.is_box or link.b.is_box) and abs(link.b.x - link.a.x) <= link.a.width / 2 - LABEL_EDGE:
+            link.port = link.b.x - link.a.x
     into: dict[Node, list[Link]] = defaultdict(list)
     for link in graph.links:
         into[link.b].append(link)

@@ -1,13 +1,15 @@
-"""How far down the layers are, and the corners of the lines between them: a track for each net, as in a printed circuit."""
+"""How far down the layers are, and the corners of the lines between them: a track for each net."""
 
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import ceil
 
 from flows.layout.graph import Drawing, Graph, Link, Node, Point
 
 TRACK = 12.0
-LEAD = 13.0  # from a layer to the first track, and an arrow's room after the last
+LEAD = 13.0  # from a layer to the first track
+ARROW = 19.0  # from the last track to the next layer
 CLEAR = 9.0  # between upright lines that are not one
 
 
@@ -49,16 +51,19 @@ def draw(graph: Graph) -> Drawing:
         for link in path:
             net = nets[link.gap][_meets(link)]
             y = gaps[link.gap] + net.track * TRACK
+            if link.port and not link.a.is_box:  # it leaves its label elsewhere than it came
+                middle = link.a.y + link.a.height / 2
+                points += [(link.a.x, middle), (link.a.x + link.port, middle)]
             points += [(points[-1][0], y), (link.b.x + link.b.entry, y)]
         end = path[-1].b
         points.append((end.x + end.entry, end.y))
-        routes.append([(x - left, y) for x, y in _straightened(points)])
+        routes.append(_straightened([(round(x - left), round(y)) for x, y in points]))
     return Drawing(
-        width=right - left,
+        width=ceil(right - left),
         height=height,
-        boxes={name: (node.x - node.width / 2 - left, node.y) for name, node in graph.boxes.items()},
+        boxes={name: (round(node.x - node.width / 2 - left), node.y) for name, node in graph.boxes.items()},
         routes=routes,
-        labels=[(node.x - left, node.y + node.height / 2) if node else None for node in graph.labels],
+        labels=[(round(node.x - left), round(node.y + node.height / 2)) if node else None for node in graph.labels],
     )
 
 
@@ -116,9 +121,9 @@ def _heights(
         gaps[at] = y + LEAD
         tracks = max((net.track + 1 for net in nets.get(at, {}).values() if not net.is_straight), default=0)
         if tracks:
-            y += 2 * LEAD + (tracks - 1) * TRACK
+            y += LEAD + ARROW + (tracks - 1) * TRACK
         elif 0 <= at < len(graph.layers) - 1:
-            y += 2 * LEAD
+            y += LEAD + ARROW
     return tops, gaps, y
 
 
