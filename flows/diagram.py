@@ -371,14 +371,21 @@ def _label(step: Step, way: Transition, lines: list[str], at: Point) -> str:
 
 
 def _document(flow: Flow, width: float, height: float, parts: list[str]) -> str:
-    ends = ", ".join(sorted({step.end for step in flow.steps.values() if step.end}))
-    about = f"{len(flow.steps)} steps, from {flow.start}" + (f"; outcomes: {ends}" if ends else "")
+    about = " ".join((f"It begins in {flow.start}.", *(_led(step) for step in flow.steps.values())))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="vg-flow" role="img" width="{_n(width)}" '
         f'height="{_n(height)}" viewBox="0 0 {_n(width)} {_n(height)}" font-family="monospace" fill="#161b22">'
         f"<title>{_e(f'Flow {flow.name}, version {flow.version}')}</title><desc>{_e(about)}</desc>"
         f"<style>{STYLE}</style>{''.join(parts)}</svg>\n"
     )
+
+
+def _led(step: Step) -> str:
+    """Where a step leads, for those who hear the drawing."""
+    if step.end:
+        return f"{step.name} ends the call: {step.end}."
+    ways = [f"to {way.to}" + (f" ({why})" if (why := label(step, way)) else "") for way in step.next]
+    return f"{step.name} leads {', '.join(ways) if ways else 'back'}."
 
 
 def _text(kind: str, x: float, y: float, text: str, px: float, *, bold: bool = False) -> str:

@@ -33,12 +33,12 @@ def place(graph: Graph) -> None:
     for _ in range(STRAIGHTENINGS):
         inner_first = sorted(graph.chains(), key=lambda lanes: abs(sum(one.x for one in lanes) / len(lanes) - middle))
         for lanes in inner_first:
-            _straighten(graph, lanes)
+            _straighten(graph, lanes, sum(one.x - middle for one in lanes))
     _slide_ports(graph)
 
 
-def _straighten(graph: Graph, lanes: list[Node]) -> None:
-    """One place for as many lanes in a row as their neighbours leave room for."""
+def _straighten(graph: Graph, lanes: list[Node], outwards: float) -> None:
+    """One place for as many lanes in a row as their neighbours leave room for; on the outside all do but boxes."""
     run: list[Node] = []
     low, high = -FAR, FAR
     for lane in lanes:
@@ -47,8 +47,10 @@ def _straighten(graph: Graph, lanes: list[Node]) -> None:
         after = layer[lane.order + 1] if lane.order + 1 < len(layer) else None
         least = before.x + _distance(before, lane) if before else -FAR
         most = after.x - _distance(lane, after) if after else FAR
-        least = -FAR if not any(one.is_box for one in layer[: lane.order]) else least
-        most = FAR if not any(one.is_box for one in layer[lane.order + 1 :]) else most
+        if outwards > 0 and not any(one.is_box for one in layer[lane.order + 1 :]):
+            most = FAR
+        if outwards < 0 and not any(one.is_box for one in layer[: lane.order]):
+            least = -FAR
         if run and (max(low, least) > min(high, most)):
             _align(graph, run, low, high)
             run, low, high = [], -FAR, FAR
