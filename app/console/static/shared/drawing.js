@@ -10,7 +10,9 @@ export function parseDrawing(text) {
   for (const element of [svg, ...svg.querySelectorAll("*")]) {
     for (const { name } of [...element.attributes]) if (name.startsWith("on")) element.removeAttribute(name);
   }
-  return document.importNode(svg, true);
+  const drawing = document.importNode(svg, true);
+  drawing.style.setProperty("--natural", `${Number(svg.getAttribute("width")) || 0}px`);
+  return drawing;
 }
 
 // Lights `step` and marks the others of `visited` as passed; brings it into sight within `frame`.

@@ -1,33 +1,34 @@
 // The talk page: puts the call, its feed and what is seen of them together.
 
 import { h } from "../shared/dom.js";
-import { light } from "../shared/drawing.js";
 import { Call } from "./call.js";
 import { Captions } from "./captions.js";
 import { Devices } from "./devices.js";
 import { Feed } from "./feed.js";
+import { forget, keep, kept } from "./kept.js";
 import { Keypad } from "./keypad.js";
 import { BUSY, IN_CALL } from "./machine.js";
+import { FlowMap } from "./map.js";
 import { Meters } from "./meters.js";
-import { endNotice, problemNotice, signInNotice } from "./notices.js";
-import { drawingOf, signIn, whoAmI } from "./server.js";
+import { endNotice, problemNotice, signInNotice, waitNotice } from "./notices.js";
+import { signIn, whoAmI } from "./server.js";
 import { drawSlots, drawTools } from "./state.js";
 import { drawTimes } from "./times.js";
-import { STATUS, plain } from "./words.js";
+import { STATUS, clock, networkWords, plain, spoken } from "./words.js";
 
 const SECOND_MS = 1000;
+const KEPT = "voicegate-feed"; // over a reload, in this tab alone
 const LOOK_AGAIN_MS = 5000; // for a server that is away while nobody is in a call
 
 const at = (id) => document.getElementById(id);
 const page = at("main");
 
 let feed = new Feed();
-let drawing = null; // the SVG of the chosen flow
-let drawn = null; // aborts the drawing that is on its way
 let network = null; // the latest sample
 let stale = 0; // the frame in which the feed is drawn next
 let again = 0;
 
+const map = new FlowMap(at("drawing"), at("larger"));
 const captions = new Captions(at("log"));
 const meters = new Meters({ you: at("level-you"), agent: at("level-agent") }, { you: at("halo-you"), agent: at("halo-agent") });
 const keypad = new Keypad(at("keypad"), (digit) => call.state.phase === "live" && call.send({ type: "digit", digit }));
@@ -59,13 +60,15 @@ function changed(state, before) {
   for (const id of ["typed", "send"]) at(id).disabled = phase !== "live";
   keypad.enable(phase === "live");
   if (state.flow && at("flow").value !== state.flow) choose(state.flow);
+  tick();
   if (phase === before.phase) return;
   document.title = `${BUSY.has(phase) ? STATUS[phase] : "Talk"} · Voicegate`;
   if (phase === "failed") notice(state.problem.kind === "sign-in" ? signInNotice(enter) : problemNotice(state.problem, act));
   else if (phase === "ended") notice(endNotice(state.end, lasted(state)));
-  else notice(null);
+  else if (phase === "lost") notice(waitNotice(state.tries));
+  else if (phase !== "resuming") notice(null);
   if (phase === "live") devices.refresh();
-  if (!IN_CALL.has(phase)) over();
+  else silent();
 }
 
 function deed({ phase, resume }) {
@@ -82,7 +85,7 @@ function begin() {
   draw();
 }
 
-function over() {
+function silent() {
   meters.watch("agent", null);
   network = null;
   at("network").hidden = true;
@@ -111,7 +114,7 @@ function speak(stream) {
 }
 
 function lasted({ since_ms: sinceMs }) {
-  return sinceMs ? `It took ${clockWords(Date.now() - sinceMs)}.` : "";
+  return sinceMs ? `It took ${spoken(Date.now() - sinceMs)}.` : "";
 }
 
 // What is seen
@@ -126,24 +129,7 @@ function draw() {
   step.hidden = !feed.step;
   if (step.textContent !== plain(feed.step)) {
     step.textContent = plain(feed.step);
-    lit();
-  }
-}
-
-function lit() {
-  if (drawing) light(drawing, feed.step, feed.visited, at("drawing"));
-}
-
-async function show(flow) {
-  drawn?.abort();
-  drawn = new AbortController();
-  drawing = null;
-  try {
-    const found = await drawingOf(flow, drawn.signal);
-    at("drawing").replaceChildren((drawing = found));
-    lit();
-  } catch (error) {
-    if (error.name !== "AbortError") at("drawing").replaceChildren(h("p", { class: "quiet" }, "The drawing cannot be shown."));
+    map.at(feed.step, feed.visited);
   }
 }
 
@@ -193,13 +179,18 @@ async function meet() {
   choose(names.includes(wanted) ? wanted : names[0]);
   at("talk").disabled = false;
   changed(call.state, call.state);
-  if (call.state.phase === "idle") call.restore();
+  if (call.state.phase !== "idle") return;
+  call.restore();
+  if (call.state.phase === "idle") return;
+  feed = Feed.restored(kept(KEPT));
+  forget(KEPT);
+  draw();
 }
 
 function choose(flow) {
   if (flow === undefined) return;
   at("flow").value = flow;
-  show(flow);
+  map.show(flow);
 }
 
 // What people do
@@ -214,7 +205,7 @@ function toggle(button, place) {
 }
 
 at("talk").addEventListener("click", () => (page.dataset.server ? meet() : press()));
-at("flow").addEventListener("change", () => show(at("flow").value));
+at("flow").addEventListener("change", () => map.show(at("flow").value));
 at("mute").addEventListener("click", () => {
   call.mute(!call.muted);
   at("mute").setAttribute("aria-pressed", String(call.muted));
@@ -227,35 +218,23 @@ at("type").addEventListener("submit", (event) => {
 toggle("keypad-button", "keypad");
 toggle("devices-button", "devices");
 
-setInterval(async () => {
+function tick() {
   const { phase, since_ms: sinceMs } = call.state;
-  if (!IN_CALL.has(phase)) return;
-  at("clock").textContent = clock(Date.now() - sinceMs);
+  if (IN_CALL.has(phase)) at("clock").textContent = clock(Date.now() - sinceMs);
+}
+
+setInterval(async () => {
+  tick();
+  if (call.state.phase !== "live") return;
   network = (await call.leg?.sample().catch(() => null)) ?? network;
   const told = networkWords(network);
-  at("network").hidden = !told || call.state.phase !== "live";
+  at("network").hidden = !told || call.state.phase !== "live"; // which may have changed by now
   at("network").textContent = told;
 }, SECOND_MS);
 
-function networkWords(sample) {
-  if (!sample) return "";
-  const { rtt_ms: rtt, jitter_ms: jitter, lost } = sample;
-  return [rtt !== null && `${rtt} ms there and back`, jitter !== null && `jitter ${jitter} ms`, lost !== null && `${Math.round(100 * lost)} % lost`]
-    .filter(Boolean)
-    .join(" · ");
-}
-
-function clock(ms) {
-  const s = Math.max(0, Math.floor(ms / 1000));
-  return `${Math.floor(s / 60)}:${String(s % 60).padStart(2, "0")}`;
-}
-
-function clockWords(ms) {
-  const s = Math.max(1, Math.round(ms / 1000));
-  const minutes = Math.floor(s / 60);
-  const words = (n, unit) => `${n} ${unit}${n === 1 ? "" : "s"}`;
-  return [minutes && words(minutes, "minute"), (s % 60 || !minutes) && words(s % 60, "second")].filter(Boolean).join(" and ");
-}
+addEventListener("pagehide", () => {
+  if (IN_CALL.has(call.state.phase)) keep(KEPT, feed);
+});
 
 draw();
 meet();

@@ -1,6 +1,7 @@
 // Carries out what the machine orders: the microphone, the leg, the pauses, and what a reload must not lose.
 
 import { RtcLeg } from "../shared/rtc.js";
+import { forget, keep, kept } from "./kept.js";
 import { START, next } from "./machine.js";
 import { openMicrophone, silence } from "./microphone.js";
 
@@ -32,13 +33,7 @@ export class Call {
   }
 
   restore() {
-    let saved = null;
-    try {
-      saved = JSON.parse(sessionStorage.getItem(KEY));
-    } catch {
-      // No storage, or not ours: nothing to take up again.
-    }
-    this.tell({ is: "restored", saved });
+    this.tell({ is: "restored", saved: kept(KEY) });
   }
 
   send(message) {
@@ -108,11 +103,11 @@ export class Call {
 
   _save() {
     const { flow, call, resume, since_ms, silent } = this.state;
-    store((storage) => storage.setItem(KEY, JSON.stringify({ flow, call, resume, since_ms, silent })));
+    keep(KEY, { flow, call, resume, since_ms, silent });
   }
 
   _forget() {
-    store((storage) => storage.removeItem(KEY));
+    forget(KEY);
   }
 
   _release() {
@@ -132,13 +127,5 @@ export class Call {
     this.on.message(message);
     const over = message.type === "ended" || (message.type === "event" && message.kind === "ended");
     if (over) this.tell({ is: "ended", cause: message.cause, outcome: message.outcome });
-  }
-}
-
-function store(write) {
-  try {
-    write(sessionStorage);
-  } catch {
-    // Without storage a reload loses the call; the server ends it in its time.
   }
 }

@@ -1,25 +1,31 @@
 // The conversation, as it is said and as it was heard.
 
 import { h } from "../shared/dom.js";
-import { plain } from "./words.js";
+import { plain, shown } from "./words.js";
 
 const NEAR_PX = 48; // so near to the end the newest words are followed
 
 export class Captions {
   #rows = new Map(); // id -> {version, element}
 
+  #follows = true;
+
   constructor(log) {
     this.log = log;
+    log.addEventListener("scroll", () => {
+      this.#follows = log.scrollHeight - log.scrollTop - log.clientHeight < NEAR_PX;
+    });
+    new ResizeObserver(() => this.#follow()).observe(log);
   }
 
   clear() {
     this.#rows.clear();
+    this.#follows = true;
     this.log.replaceChildren();
   }
 
   draw(rows) {
     const { log } = this;
-    const follow = log.scrollHeight - log.scrollTop - log.clientHeight < NEAR_PX;
     const wanted = new Set(rows.map((row) => row.id));
     for (const [id, { element }] of this.#rows) {
       if (wanted.has(id)) continue;
@@ -36,7 +42,11 @@ export class Captions {
       } else log.append(element);
       this.#rows.set(row.id, { version: row.version, element: drawn?.element ?? element });
     }
-    if (follow) log.scrollTop = log.scrollHeight;
+    this.#follow();
+  }
+
+  #follow() {
+    if (this.#follows) this.log.scrollTop = this.log.scrollHeight;
   }
 }
 
@@ -54,18 +64,18 @@ const DRAWN = {
       "div",
       { class: "said said-you" },
       h("span", { class: "speaker" }, row.keys ? "Your keys" : "You"),
-      row.text ? h("p", { class: row.keys ? "keys num" : "" }, row.text) : h("p", { class: "quiet" }, "(not understood)"),
+      row.text ? h("p", { class: row.keys ? "keys num" : "" }, shown(row.text)) : h("p", { class: "quiet" }, "(not understood)"),
     ),
   step: (row) => h("div", { class: "step-mark" }, h("span", {}, h("span", { class: "visually-hidden" }, "Step: "), plain(row.text))),
   note: (row) => h("p", { class: "log-note" }, row.text),
 };
 
 function sentence({ text, begun, heard }) {
-  if (heard === null) return [h("span", { class: begun ? "" : "to-come" }, text)];
+  if (heard === null) return [h("span", { class: begun ? "" : "to-come" }, shown(text))];
   const [before, after] = [text.slice(0, heard), text.slice(heard)];
   return [before, after.trim() ? h("del", {}, h("span", { class: "visually-hidden" }, "(not heard:) "), after) : after];
 }
 
 function wasCut(row) {
-  return row.over && row.sentences.some(({ text, heard }) => text.slice(heard).trim());
+  return row.over && row.sentences.some(({ text, heard }) => heard !== null && text.slice(heard).trim());
 }

@@ -2,7 +2,7 @@
 
 const MAX_ROWS = 400;
 const MAX_TURNS = 40;
-const WITHHELD = "•••"; // the server's word for what must not be shown
+const WITHHELD = "[withheld]"; // the server's word for what must not be shown
 const KEY = /^[0-9*#•]$/;
 
 export class Feed {
@@ -14,6 +14,19 @@ export class Feed {
     this.tools = new Map(); // n -> {n, tool, state, decision, rule, reason}
     this.turns = []; // newest last
     this.count = 0;
+  }
+
+  // From what `toJSON` gave, or null.
+  static restored(held) {
+    const feed = new Feed();
+    if (!Array.isArray(held?.rows)) return feed;
+    Object.assign(feed, held, { visited: new Set(held.visited), tools: new Map(held.tools) });
+    for (const row of feed.rows) row.over = true; // what was being said went with the old page
+    return feed;
+  }
+
+  toJSON() {
+    return { ...this, visited: [...this.visited], tools: [...this.tools] };
   }
 
   // `network_ms` is what the network adds to a turn that the caller waits for, or null

@@ -1,7 +1,7 @@
 // Problems and endings, in words, with a way out.
 
 import { h } from "../shared/dom.js";
-import { ACTS, PROBLEMS, causeWords, plain } from "./words.js";
+import { ACTS, PROBLEMS, causeWords, plain, waiting } from "./words.js";
 
 // `act` takes the name of the chosen way out
 export function problemNotice(problem, act) {
@@ -20,6 +20,10 @@ export function problemNotice(problem, act) {
     h("p", {}, text + told),
     buttons.length ? h("div", { class: "notice-acts" }, ...buttons) : null,
   );
+}
+
+export function waitNotice(tries) {
+  return h("div", { class: "notice-card is-wait" }, h("h3", {}, "The connection was interrupted"), h("p", {}, waiting(tries)));
 }
 
 export function endNotice({ cause, outcome }, facts) {

@@ -1,7 +1,7 @@
 // What the call knows and did: the slots, and the tool calls with their verdicts.
 
 import { h } from "../shared/dom.js";
-import { TOOL_STATES, plain } from "./words.js";
+import { TOOL_STATES, plain, shown } from "./words.js";
 
 const QUESTIONS = { ask: "being asked", readback: "being read back", confirm: "being confirmed" };
 
@@ -45,10 +45,4 @@ export function drawTools(place, tools) {
 function verdict({ rule, reason }) {
   const named = rule && rule !== "all" ? [h("span", { class: "rule" }, plain(rule)), " "] : [];
   return [...named, reason ?? ""];
-}
-
-function shown(value) {
-  if (value === true) return "yes";
-  if (value === false) return "no";
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
 }

@@ -18,7 +18,7 @@ export function drawTimes(place, turns) {
   }
   const shown = turns.slice(-SHOWN).reverse();
   const most = Math.max(SCALE_MS, ...shown.map(whole));
-  place.replaceChildren(h("ol", { class: "strips" }, ...shown.map((turn) => strip(turn, most))), legend());
+  place.replaceChildren(legend(shown[0]), h("ol", { class: "strips" }, ...shown.map((turn) => strip(turn, most))));
 }
 
 function strip(turn, most) {
@@ -37,11 +37,12 @@ function strip(turn, most) {
   );
 }
 
-function legend() {
+// The parts' colours, with the latest turn's figures.
+function legend(turn) {
   return h(
     "ul",
     { class: "legend", "aria-hidden": "true" },
-    ...PARTS.map(([key, name, about]) => h("li", { title: about }, h("span", { class: `part part-${key.slice(0, -3)}` }), name)),
+    ...PARTS.map(([key, name, about]) => h("li", { title: about }, h("span", { class: `part part-${key.slice(0, -3)}` }), name, h("span", { class: "num" }, String(turn[key])))),
   );
 }
 

@@ -52,6 +52,10 @@ export const PROBLEMS = {
 
 export const ACTS = { again: "Try again", silent: "Listen and type", "sign-in": "Sign in", reload: "Load the page again" };
 
+export function waiting(tries) {
+  return `Your call is kept for you while this page tries to reach it again${tries > 1 ? ` (attempt ${tries})` : ""}.`;
+}
+
 export const STATUS = {
   idle: "Ready when you are",
   asking: "Asking for the microphone …",
@@ -78,6 +82,36 @@ const CAUSES = {
 
 export function causeWords(cause) {
   return CAUSES[cause] ?? (cause ? `Cause: ${plain(cause)}.` : "");
+}
+
+// As the console has it: what is withheld is dots.
+export function shown(value) {
+  if (value === true) return "yes";
+  if (value === false) return "no";
+  if (value === "[withheld]") return "•••";
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+// 0:42
+export function clock(ms) {
+  const s = Math.max(0, Math.floor(ms / 1000));
+  return `${Math.floor(s / 60)}:${String(s % 60).padStart(2, "0")}`;
+}
+
+// 1 minute and 12 seconds
+export function spoken(ms) {
+  const s = Math.max(1, Math.round(ms / 1000));
+  const [minutes, seconds] = [Math.floor(s / 60), s % 60];
+  const words = (n, unit) => `${n} ${unit}${n === 1 ? "" : "s"}`;
+  return [minutes && words(minutes, "minute"), seconds && words(seconds, "second")].filter(Boolean).join(" and ");
+}
+
+export function networkWords(sample) {
+  if (!sample) return "";
+  const { rtt_ms: rtt, jitter_ms: jitter, lost } = sample;
+  return [rtt !== null && `${rtt} ms there and back`, jitter !== null && `jitter ${jitter} ms`, lost !== null && `${Math.round(100 * lost)} % lost`]
+    .filter(Boolean)
+    .join(" · ");
 }
 
 // patient_id, not-booked -> patient id, not booked
