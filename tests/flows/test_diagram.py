@@ -209,6 +209,20 @@ def test_nothing_lies_on_anything_and_lines_keep_clear_of_boxes(seed: int) -> No
             ), "a line runs through its own label"
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_lines_to_different_boxes_never_run_on_each_other(seed: int) -> None:
+    boxes, lines = made(seed)
+    routes = layout(boxes, lines).routes
+    runs = [(line, run) for line, route in zip(lines, routes, strict=True) for run in pairwise(route)]
+    for at, (line, (a, b)) in enumerate(runs):
+        for other, (c, d) in runs[at + 1 :]:
+            for axis in (0, 1) if other.target != line.target else ():
+                along = 1 - axis
+                if a[axis] == b[axis] and c[axis] == d[axis] and abs(a[axis] - c[axis]) < 3:
+                    shared = min(max(a[along], b[along]), max(c[along], d[along]))
+                    assert shared <= max(min(a[along], b[along]), min(c[along], d[along])) + 2, (line, other)
+
+
 def test_a_line_back_rises_beside_the_boxes() -> None:
     boxes = {name: Size(100, 40) for name in "abc"}
     drawing = layout(boxes, [Line("a", "b"), Line("b", "c"), Line("c", "a")])
