@@ -12,11 +12,13 @@ from math import ceil
 
 from msgspec import Struct
 
+from flows.check import STAY
 from flows.layout import Line, Point, Size, layout
 from flows.model import Flow, Slot, Step, Tool, ToolEffect, Transition
 
 MAX_LABEL_CHARS = 24  # of one line of a guard
 MAX_ROW_CHARS = 30
+MAX_NAME_CHARS = 54  # the longest name, and what may stand behind it
 MAX_LINES = 7  # of one guard; what is longer stands in the title
 MARGIN = 16.0
 BAND_X = 22.0  # between the boxes that any step may visit
@@ -25,7 +27,6 @@ NAME_PX, TEXT_PX, LABEL_PX = 13.0, 12.0, 11.0
 MONO_EM = 0.62  # the widest of the usual fixed-width faces is 0.602
 WIDE_EM = 1.4  # emoji and East Asian letters, from whatever face has them
 OTHER_EM = 1.1
-WORD_EM = 0.68  # of a plain face, small letters, the widest of the usual
 PAD_X, HEAD, LINE, FOOT = 12.0, 30.0, 17.0, 8.0
 WORDS_X = 54.0  # the column of "asks", "tools" and so on
 LABEL_LINE, LABEL_PAD_X, LABEL_PAD_Y = 14.0, 8.0, 5.0
@@ -222,6 +223,10 @@ def _rows(flow: Flow, step: Step) -> Iterator[_Row]:
                 yield _Row("", ("  " if line else "") + text, detail=True)
     yield from _listed("grants", [step.grants] if step.grants else [])
     yield from _listed("forgets", step.forget)
+    for way in step.next:
+        if way.to == STAY:
+            for line, text in enumerate(wrapped(label(step, way), MAX_ROW_CHARS)):
+                yield _Row("" if line else "stays", text, detail=True)
     if step.name == flow.give_up:
         yield _Row("also", "when it gives up", detail=True)
     if step.end:
@@ -230,7 +235,7 @@ def _rows(flow: Flow, step: Step) -> Iterator[_Row]:
 
 def _listed(word: str, names: list[str] | tuple[str, ...]) -> Iterator[_Row]:
     for at, name in enumerate(names):
-        lines = wrapped(name, 44)
+        lines = wrapped(name, MAX_NAME_CHARS)
         for line in lines:
             yield _Row(word if at == 0 and line is lines[0] else "", line)
 

@@ -1,5 +1,6 @@
 """A flow as Mermaid text, for pages and repositories that draw it themselves."""
 
+from flows.check import STAY
 from flows.diagram import clean, label
 from flows.model import Flow, Step
 
@@ -33,6 +34,7 @@ def _box(flow: Flow, step: Step) -> list[str]:
     for name in step.tools:
         when = flow.tools[name].when if name in flow.tools else ""
         told.append(f"tool {name}" + (f" when {when[:MAX_LABEL_CHARS]}" if when else ""))
+    told += [f"stays {label(step, way)[:MAX_LABEL_CHARS]}" for way in step.next if way.to == STAY]
     told += [f"ends {step.end}"] if step.end else []
     return told
 

@@ -45,6 +45,10 @@ class Node:
     y: float = 0.0
     entry: float = 0.0  # where lines come in, from its centre
 
+    @property
+    def is_label(self) -> bool:
+        return not self.is_box and self.height > 0
+
 
 @dataclass(slots=True, eq=False)
 class Link:

@@ -12,6 +12,7 @@ LABEL_GAP = 7.0
 PORT_STEP = 12.0
 PORT_EDGE = 16.0  # from a corner of a box to its first port
 LABEL_EDGE = 12.0
+NUDGE = 14.0  # how far aside a line may pass its label to be straight
 PLACINGS = 14
 STRAIGHTENINGS = 3
 FAR = 1e9
@@ -164,3 +165,9 @@ def _slide_ports(graph: Graph) -> None:
         if node.is_box and len(links) == 1 and links[0].a.layer < node.layer:
             room = max(0.0, node.width / 2 - PORT_EDGE)
             node.entry = min(max(links[0].a.x + links[0].port - node.x, -room), room)
+    for link in graph.links:
+        aside = link.b.x + link.b.entry - link.a.x - link.port
+        if link.a.is_label and abs(aside) <= NUDGE:
+            link.port += aside
+        elif link.b.is_label and link.a.layer < link.b.layer and abs(aside) <= NUDGE:
+            link.b.entry -= aside

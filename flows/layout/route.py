@@ -51,9 +51,9 @@ def draw(graph: Graph) -> Drawing:
         for link in path:
             net = nets[link.gap][_meets(link)]
             y = gaps[link.gap] + net.track * TRACK
-            if link.port and not link.a.is_box:  # it leaves its label elsewhere than it came
+            if link.a.is_label and link.a.entry != link.port:  # it leaves its label elsewhere than it came
                 middle = link.a.y + link.a.height / 2
-                points += [(link.a.x, middle), (link.a.x + link.port, middle)]
+                points += [(link.a.x + link.a.entry, middle), (link.a.x + link.port, middle)]
             points += [(points[-1][0], y), (link.b.x + link.b.entry, y)]
         end = path[-1].b
         points.append((end.x + end.entry, end.y))

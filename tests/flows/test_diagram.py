@@ -128,6 +128,7 @@ def test_a_step_with_nothing_and_ways_to_nowhere() -> None:
     root = drawn(flow_of(Step("only", next=(Transition("stay", "attempts >= 1"), Transition("gone")))))
     assert [one.get("data-step") for one in of_class(root, "step")] == ["only"]
     assert len(of_class(root, "edge")) == 1, "the start's"
+    assert "attempts >= 1" in "".join(of_class(root, "step")[0].itertext()), "what keeps a call here stands in the box"
     assert drawn(msgspec.structs.replace(flow_of(Step("a")), start="gone")) is not None
     assert drawn(msgspec.structs.replace(flow_of(Step("a")), digressions=("a",))) is not None
 
@@ -213,7 +214,7 @@ def test_nothing_lies_on_anything_and_lines_keep_clear_of_boxes(seed: int) -> No
 def test_lines_to_different_boxes_never_run_on_each_other(seed: int) -> None:
     boxes, lines = made(seed)
     routes = layout(boxes, lines).routes
-    runs = [(line, run) for line, route in zip(lines, routes, strict=True) for run in pairwise(route)]
+    runs = [(line, run) for line, route in zip(lines, routes, strict=True) for run in itertools.pairwise(route)]
     for at, (line, (a, b)) in enumerate(runs):
         for other, (c, d) in runs[at + 1 :]:
             for axis in (0, 1) if other.target != line.target else ():
