@@ -1,6 +1,19 @@
-"""What the HTTP interface says, as pydantic models."""
+"""What the HTTP interface says."""
 
+from typing import Any, Final
+
+import msgspec
+from fastapi import HTTPException, Request, Response
+from msgspec import Struct
 from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
+
+from app.core.cdr import Cdr
+from app.runtime.board import Row
+
+MAX_BODY_BYTES: Final = 4096
+PRIVATE: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+"""Headers of whatever tells of calls."""
 
 
 class Health(BaseModel):
@@ -9,3 +22,64 @@ class Health(BaseModel):
     flows: list[str]
     calls: int
     max_calls: int
+
+
+class Login(Struct, frozen=True, forbid_unknown_fields=True):
+    token: str
+
+
+class Me(Struct, frozen=True):
+    name: str
+    role: str
+    flows: list[str]
+    version: str
+
+
+class CallPage(Struct, frozen=True):
+    calls: list[Row]
+    more: bool
+
+
+class FlowName(Struct, frozen=True):
+    name: str
+    version: int
+    hash: str
+
+
+class SlotLine(Struct, frozen=True):
+    name: str
+    type: str
+    sensitive: bool
+
+
+class About(Struct, frozen=True):
+    """One call, before anybody looks closer. `problem`: why its journal cannot be told, or not to its end."""
+
+    row: Row
+    cdr: Cdr | None
+    flow: FlowName
+    slots: list[SlotLine]
+    records: int
+    problem: str
+
+
+def answer(value: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, PRIVATE, "application/json")
+
+
+async def read_json(request: Request, kind: type[Struct]) -> Any:
+    """A body of this kind, else 400, 413 or 415."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise HTTPException(415, "the body must be JSON")
+    body = bytearray()
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > MAX_BODY_BYTES:
+                raise HTTPException(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+    except ClientDisconnect:
+        raise HTTPException(400, "the body did not come to its end") from None
+    try:
+        return msgspec.json.decode(bytes(body), type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise HTTPException(400, f"the body is not a valid {kind.__name__.lower()}") from None
