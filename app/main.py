@@ -13,8 +13,9 @@ from datetime import UTC, datetime, timedelta
 
 from fastapi import FastAPI
 
-from app.api import http, twilio
+from app.api import http, pages, twilio, webrtc
 from app.api.access import Access
+from app.api.tickets import Tickets
 from app.api.web import WebServer
 from app.core.codec import KEY_BYTES
 from app.core.events import CallFailed
@@ -34,13 +35,15 @@ from app.runtime.journal import JournalFailed, JournalWriter
 from app.runtime.line import recordings
 from app.runtime.registry import Registry
 from app.runtime.switchboard import Providers, Switchboard, resume_key
-from app.settings import Settings, SettingsError, check_exposure
+from app.settings import Role, Settings, SettingsError, check_exposure
 from app.store.sqlite import SqliteStore
 from flows import grammar, load, template
 from flows.model import Flow, Model
 from media.clock import Ticker
 from media.gateway import LegRequest, Refused
 from media.leg import CloseCode
+from media.webrtc.peer import Addresses
+from media.webrtc.server import WebRtcServer
 from media.websocket.server import WebSocketServer
 
 log = logging.getLogger("voicegate")
@@ -134,6 +137,7 @@ class Voicegate:
         self._recordings: dict[str, str] = {}
         self._stopping = asyncio.Event()
         self._access = Access(settings)
+        self._tickets = Tickets()
         self._registry = Registry(
             max_calls=settings.max_calls, max_calls_per_address=settings.max_calls_per_address or settings.max_calls
         )
@@ -161,25 +165,36 @@ class Voicegate:
             stack.push_async_callback(writer.close)
             providers = await stack.enter_async_context(self._providers())
             ticker = Ticker()
-            sockets = WebSocketServer(self._switchboard(providers, writer), ticker, settings.trusted_proxies)
+            switchboard = self._switchboard(providers, writer)
+            sockets = WebSocketServer(switchboard, ticker, settings.trusted_proxies)
+            first_port, last_port = settings.media_ports or (0, 0)
+            addresses = Addresses(settings.media_host, settings.media_public_address, first_port, last_port)
+            browsers = WebRtcServer(switchboard, ticker, addresses)
             app = http.create(
                 self._registry,
                 version=VERSION,
                 flows=list(self.flows),
                 trouble=lambda: "journal" if writer.error else "",
                 sockets=sockets,
-                routers=[twilio.router(settings, self._call_is_over)],
+                routers=[
+                    twilio.router(settings, self._call_is_over),
+                    webrtc.router(settings, browsers, self._tickets, self._access.require(Role.viewer)),
+                    pages.router(),
+                ],
                 mounts=self._mounts,
             )
             async with asyncio.TaskGroup() as group:
                 tick = group.create_task(ticker.run())
                 calls = group.create_task(self._registry.run())
                 purge = group.create_task(self._purge(store))
+                legs = group.create_task(browsers.run())
                 server = WebServer(app)
                 serving = group.create_task(server.serve([listener]))
                 ready(self.url)
                 await self._stopping.wait()
                 await self._registry.drain(settings.drain_s)
+                browsers.stop()
+                await legs
                 server.should_exit = True
                 await serving
                 await calls
@@ -240,9 +255,13 @@ class Voicegate:
         if request.transport == "twilio":
             twilio.check_stream(self.settings, request)
             return ""
-        identity = self._access.audio(request.token, request.peer, request.headers)
+        identity = self._tickets.redeem(request.token)
+        if identity is None:
+            identity = self._access.audio(request.token, request.peer, request.headers)
         if identity is None:
             raise Refused(CloseCode.unauthorized, "a valid token is needed")
+        if request.listen and not identity.role.covers(Role.operator):
+            raise Refused(CloseCode.forbidden, f"listening in needs the role {Role.operator}")
         return identity.name
 
     def _route(self, request: LegRequest) -> str:

@@ -154,6 +154,33 @@ def _public_address(value: str) -> str:
     return value.rstrip("/")
 
 
+def _origin(value: str) -> str:
+    return _public_address(value).lower()
+
+
+def _address(value: str) -> str:
+    if value:
+        try:
+            ipaddress.ip_address(value)
+        except ValueError:
+            raise ValueError("must be an IP address") from None
+    return value
+
+
+def _port_range(value: object) -> object:
+    """`"40000-40999"`, or a pair."""
+    if value in ("", None):
+        return None
+    parts = value.split("-") if isinstance(value, str) else value
+    try:
+        first, last = map(int, parts)  # type: ignore[call-overload]  # what is no pair of numbers raises
+    except (TypeError, ValueError):
+        raise ValueError("must be a range such as 40000-40999") from None
+    if not 1024 <= first <= last <= 65535:
+        raise ValueError("must be a range within 1024-65535, the lower first")
+    return first, last
+
+
 def _variable_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*\*?", value):
         raise ValueError("must be a variable's name, or a beginning of names followed by *")
@@ -190,6 +217,10 @@ class Settings(_Part):
 
     ice_servers: Annotated[tuple[IceServer, ...], BeforeValidator(_structured)] = ()
     turn_secret: SecretStr = SecretStr("")  # shared with TURN servers that have no credential above
+    allowed_origins: Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_listed)] = ()
+    media_host: Annotated[str, AfterValidator(_address)] = ""  # of the media sockets; empty: each of this machine's
+    media_public_address: Annotated[str, AfterValidator(_address)] = ""  # what a one-to-one NAT shows for it
+    media_ports: Annotated[tuple[int, int] | None, BeforeValidator(_port_range)] = None  # None: the system chooses
 
     tool_env: VariableNames = ("FLOW_*",)  # variables that flows may use as {env.NAME}
     python_tool_modules: Names = ()  # modules whose functions flows may call

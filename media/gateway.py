@@ -11,7 +11,7 @@ from media.leg import CloseCode, LegHandler
 class LegRequest:
     """A peer wants to talk. Everything in it is the peer's claim, bounded in size and otherwise unchecked."""
 
-    transport: str  # "audio", "twilio"
+    transport: str  # "audio", "twilio", "webrtc"
     rate_hz: int = 0  # of its audio, once it said so
     flow: str = ""  # from the path; empty: the routes or the default decide
     url: str = ""  # as asked for, "wss://host/path?query": what a signature covers
@@ -34,6 +34,7 @@ class Admission:
     leg: str
     resume: str  # the token with which this leg may come back
     handler: LegHandler
+    flow: str = ""
 
 
 class Refused(Exception):

@@ -11,6 +11,8 @@ from media.recorder import Recorder
 from media.vad import EAR_RATES_HZ
 
 WIDE_EAR_RATE_HZ = 16000
+MAX_TURN_CHARS = 2000
+"""Of a typed turn, over any transport."""
 
 
 class CloseCode(StrEnum):
@@ -22,6 +24,7 @@ class CloseCode(StrEnum):
     too_fast = "too-fast"
     too_slow = "too-slow"  # the peer does not read what it is sent
     unauthorized = "unauthorized"
+    forbidden = "forbidden"  # known, but not allowed this
     busy = "busy"
     unknown_flow = "unknown-flow"
     unknown_call = "unknown-call"  # the one to be listened to

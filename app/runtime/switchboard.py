@@ -93,7 +93,7 @@ class Switchboard:
         if actor is None:
             raise Refused(CloseCode.unknown_call, "there is no such live call")
         leg = f"{call}-{self._new_id()}"
-        return Admission(call, leg, "", Guest(actor, leg, LegRole.operator, name))
+        return Admission(call, leg, "", Guest(actor, leg, LegRole.operator, name), actor.core.flow.name)
 
     def start(self, flow: Flow, address: str) -> CallActor:
         """A new call with its journal begun. Raises `Full` and `StoreError`."""
@@ -127,7 +127,7 @@ class Switchboard:
             clock=self._clock,
             record=self._record if actor.core.flow.record else _unrecorded,
         )
-        return Admission(actor.call, leg, token, line)
+        return Admission(actor.call, leg, token, line, actor.core.flow.name)
 
 
 def _unrecorded(call: str, rate_hz: int, now_ms: int) -> None:

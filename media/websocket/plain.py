@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from media.audio import FRAME_MS, RATES_HZ, Pcm, bytes_to_pcm, pcm_to_bytes
-from media.leg import CloseCode
+from media.leg import MAX_TURN_CHARS, CloseCode
 from media.websocket.protocol import (
     AUDIO_BURST,
     AUDIO_PER_S,
@@ -35,7 +35,6 @@ from media.websocket.protocol import (
 MAX_BUFFER_MS: Final = 2000
 MAX_TOKEN_CHARS: Final = 512
 MAX_NUMBER_CHARS: Final = 100  # caller, called
-MAX_TURN_CHARS: Final = 2000  # of a typed turn
 MAX_MARK_CHARS: Final = 100
 
 Token = Annotated[str, Meta(max_length=MAX_TOKEN_CHARS)]

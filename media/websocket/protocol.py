@@ -31,6 +31,7 @@ CLOSE_NUMBERS: Final[Mapping[CloseCode, int]] = {
     CloseCode.internal_error: 1011,
     CloseCode.bad_message: 4400,
     CloseCode.unauthorized: 4401,
+    CloseCode.forbidden: 4403,
     CloseCode.unknown_flow: 4404,
     CloseCode.timeout: 4408,
     CloseCode.replaced: 4409,

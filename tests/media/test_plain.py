@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media.leg import CloseCode
-from media.websocket.plain import MAX_TURN_CHARS, PlainProtocol
+from media.leg import MAX_TURN_CHARS, CloseCode
+from media.websocket.plain import PlainProtocol
 from media.websocket.protocol import (
     AUDIO_BURST,
     CLOSE_NUMBERS,

@@ -1,0 +1,186 @@
+"""WebRTC legs beside the others: an offer comes in over any signalling, a leg comes of it."""
+
+import asyncio
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from media.clock import Ticker
+from media.gateway import Admission, Gateway, LegRequest, Refused
+from media.leg import CloseCode
+from media.webrtc import offer
+from media.webrtc.offer import Offer
+from media.webrtc.peer import ANYWHERE, Addresses, Certificate, Peer, PeerError, certificate
+from media.webrtc.session import Session
+
+ADMIT_TIMEOUT_S: Final = 10
+CONNECT_TIMEOUT_S: Final = 20  # from the offer to ICE and DTLS
+MAX_WAITING: Final = 100  # offers whose connection does not stand yet
+MAX_WAITING_PER_ADDRESS: Final = 10
+GOODBYE_S: Final = 0.5  # for the last message to arrive before the connection ends
+CERTIFICATE_S: Final = 24 * 3600  # then another is made
+
+log = logging.getLogger("voicegate.webrtc")
+
+
+class Gone(Exception):
+    """There is no such leg, or not any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    sdp: str
+    resource: str  # unguessable: who knows it may end the leg
+    call: str
+    resume: str
+
+
+class WebRtcServer:
+    """One for the process. `run` owns the connections; `offer` may be called while it runs."""
+
+    def __init__(self, gateway: Gateway, ticker: Ticker, addresses: Addresses = ANYWHERE) -> None:
+        self._gateway = gateway
+        self._ticker = ticker
+        self._addresses = addresses
+        self._waiting: Counter[str] = Counter()  # by address
+        self._sessions: dict[str, tuple[Session, Offer]] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._stopping = asyncio.Event()
+        self._certificate: tuple[float, Certificate] | None = None
+        self.legs = 0  # attached now
+
+    async def run(self) -> None:
+        """Until `stop`; then the connections that are left are closed."""
+        async with asyncio.TaskGroup() as self._group:
+            await self._stopping.wait()
+            for session, _ in list(self._sessions.values()):
+                session.leg.gone(goodbye=False)
+                session.close(CloseCode.going_away, "the server stops")
+        self._group = None
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def offer(self, request: LegRequest, text: str) -> Answer:
+        """Raises `media.sdp.SdpError` and `Refused`. The leg attaches once its connection stands."""
+        if self._group is None or self._stopping.is_set():
+            raise Refused(CloseCode.going_away, "the server stops")
+        wanted = offer.read(text)
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        life = self._group.create_task(self._live(request, wanted, answered), name="webrtc leg")
+        try:
+            return await answered
+        except asyncio.CancelledError:
+            life.cancel()
+            raise
+
+    async def candidates(self, resource: str, fragment: str) -> None:
+        """Candidates that come later. Raises `Gone`, `media.sdp.SdpError` and `media.webrtc.offer.IceRestart`."""
+        session, wanted = self._session(resource)
+        assert session.peer is not None
+        for candidate in offer.fragment(fragment, wanted.remote.ufrag):
+            await session.peer.add_candidate(candidate)
+
+    def delete(self, resource: str) -> None:
+        """The peer said goodbye. Raises `Gone`."""
+        self._session(resource)[0].gone(goodbye=True)
+
+    def _session(self, resource: str) -> tuple[Session, Offer]:
+        try:
+            return self._sessions[resource]
+        except KeyError:
+            raise Gone("there is no such leg") from None
+
+    async def _live(self, request: LegRequest, wanted: Offer, answered: asyncio.Future[Answer]) -> None:
+        """One leg, from the offer to the end of its connection."""
+        try:
+            with ExitStack() as waiting:
+                waiting.enter_context(self._waiting_place(request.source))
+                await self._connect(request, wanted, answered, waiting)
+        except Refused as error:
+            _refuse(answered, error)
+        except PeerError as error:
+            _refuse(answered, Refused(CloseCode.busy, str(error)))
+        except Exception as error:  # noqa: BLE001  # ours, and it ends this leg only
+            log.error("a WebRTC leg failed: %s", type(error).__name__)
+            _refuse(answered, Refused(CloseCode.internal_error, "internal error"))
+
+    async def _connect(
+        self, request: LegRequest, wanted: Offer, answered: asyncio.Future[Answer], waiting: ExitStack
+    ) -> None:
+        admission = await self._admit(request)
+        ssrc, cname = secrets.randbits(32), secrets.token_hex(8)
+        session = Session(wanted, admission, ssrc=ssrc, cname=cname)
+        peer = session.peer = Peer(wanted.remote, session, self._identity(), self._addresses)
+        resource = secrets.token_urlsafe(24)
+        self._sessions[resource] = session, wanted
+        try:
+            await peer.gather()
+            sdp = offer.answer(wanted, peer, ssrc, cname)
+            if not answered.done():
+                answered.set_result(Answer(sdp, resource, admission.call, admission.resume))
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                for candidate in wanted.candidates:
+                    await peer.add_candidate(candidate)
+                await peer.connect()
+            waiting.close()
+            await self._attached(session)
+        except TimeoutError:
+            raise PeerError(f"no connection within {CONNECT_TIMEOUT_S} s") from None
+        except Exception as error:
+            session.failed(error)
+            raise
+        finally:
+            del self._sessions[resource]
+            session.gone(goodbye=False)
+            await peer.close()
+
+    async def _attached(self, session: Session) -> None:
+        if session.over:
+            return
+        self._ticker.add(session, session.failed)
+        self.legs += 1
+        try:
+            session.attach()
+            await session.ended.wait()
+        finally:
+            self.legs -= 1
+            self._ticker.discard(session)
+        await asyncio.sleep(GOODBYE_S)
+
+    async def _admit(self, request: LegRequest) -> Admission:
+        try:
+            async with asyncio.timeout(ADMIT_TIMEOUT_S):
+                return await self._gateway.admit(request)
+        except TimeoutError:
+            raise Refused(CloseCode.busy, "the server did not answer in time") from None
+
+    @contextmanager
+    def _waiting_place(self, address: str) -> Iterator[None]:
+        if self._waiting.total() >= MAX_WAITING:
+            raise Refused(CloseCode.busy, "too many connections are waiting")
+        if self._waiting[address] >= MAX_WAITING_PER_ADDRESS:
+            raise Refused(CloseCode.busy, "too many connections from this address are waiting")
+        self._waiting[address] += 1
+        try:
+            yield
+        finally:
+            self._waiting[address] -= 1
+            if not self._waiting[address]:
+                del self._waiting[address]
+
+    def _identity(self) -> Certificate:
+        now_s = asyncio.get_running_loop().time()
+        if self._certificate is None or now_s - self._certificate[0] > CERTIFICATE_S:
+            self._certificate = now_s, certificate()
+        return self._certificate[1]
+
+
+def _refuse(answered: asyncio.Future[Answer], refusal: Refused) -> None:
+    """Once the answer is out, the connection simply does not come about."""
+    if not answered.done():
+        answered.set_exception(refusal)

@@ -1,0 +1,58 @@
+"""What `media/webrtc/peer.py` relies on inside aiortc and aioice. An upgrade that moves it fails here first."""
+
+import inspect
+
+import aioice
+import aiortc
+from aioice.candidate import candidate_foundation, candidate_priority
+from aioice.ice import StunProtocol, get_host_addresses
+from aiortc import RTCCertificate, RTCDtlsTransport, RTCSctpTransport
+
+from media.webrtc.peer import Addresses, _Ice, _IceTransport
+
+
+def parameters(function: object) -> list[str]:
+    return list(inspect.signature(function).parameters)  # type: ignore[arg-type]  # a callable of another's
+
+
+async def test_the_ice_agent() -> None:
+    agent = aioice.Connection(ice_controlling=False)
+    for name in ("_nominated", "_protocols", "_queue", "remote_username", "remote_password", "remote_is_lite"):
+        assert hasattr(agent, name), name
+    assert agent._nominated == {}
+    assert agent._protocols == []
+    assert parameters(agent.get_component_candidates) == ["component", "addresses", "timeout"]
+    assert parameters(agent.data_received) == ["data", "component"]
+    assert "self.get_component_candidates(" in inspect.getsource(aioice.Connection.gather_candidates)
+    assert parameters(candidate_priority) == ["candidate_component", "candidate_type", "local_pref"]
+    assert len(parameters(candidate_foundation)) == 3
+    assert parameters(get_host_addresses) == ["use_ipv4", "use_ipv6"]
+    await agent.close()
+
+
+async def test_a_pair_has_a_socket_and_an_address() -> None:
+    source = inspect.getsource(aioice.Connection.sendto)
+    assert "self._nominated.get(component)" in source
+    assert "active_pair.remote_addr" in source
+    assert "self.transport.sendto(data, addr)" in inspect.getsource(StunProtocol.send_data)
+    assert "self.receiver.data_received(" in inspect.getsource(StunProtocol.datagram_received)
+
+
+async def test_the_dtls_transport() -> None:
+    ice = _Ice(Addresses(host="127.0.0.1"), lambda data: None)
+    transport = RTCDtlsTransport(_IceTransport(ice), [RTCCertificate.generateCertificate()])  # type: ignore[arg-type]
+    assert transport._rx_srtp is None
+    assert transport._tx_srtp is None
+    assert transport.state == "new"
+    transport._set_role("client")
+    assert transport._role == "client"
+    assert "sha-256" in [f.algorithm for f in transport.getLocalParameters().fingerprints]
+    source = inspect.getsource(aiortc.rtcdtlstransport)
+    for line in ("self.transport._recv()", "self.transport._send(data)", 'self.emit("statechange")'):
+        assert line in source, line
+    used = {word.split("(")[0].split(")")[0] for word in source.split("self.transport.")[1:]}
+    assert {name.split()[0].strip(",.:") for name in used} <= {"_recv", "_send", "role"}
+    sctp = RTCSctpTransport(transport)
+    assert parameters(sctp.start) == ["remoteCaps", "remotePort"]
+    assert 'self.emit("datachannel", channel)' in inspect.getsource(RTCSctpTransport)
+    await ice.close()
