@@ -8,8 +8,8 @@ const SHAKY_MS = 4000; // a connection that is interrupted for longer is taken f
 const BATCH_MS = 50; // candidates found within this time travel together
 const CHANNEL = "voicegate";
 
-// Why a leg could not be, or is no more. `kind` is one of: "unsupported", "away", "sign-in", "refused", "missing", "busy",
-// "too-many", "network", "lost", "failed".
+// Why a leg could not be, or is no more. `kind` is one of: "unsupported", "away", "sign-in", "refused", "missing", "gone"
+// (a call that cannot be taken up again), "busy", "too-many", "network", "lost", "failed".
 export class LegError extends Error {
   constructor(kind, message, status = 0) {
     super(message);
@@ -18,7 +18,9 @@ export class LegError extends Error {
   }
 }
 
-const KINDS = { 401: "sign-in", 403: "refused", 404: "missing", 409: "missing", 410: "missing", 429: "too-many", 503: "busy" };
+const KINDS = { 401: "sign-in", 403: "refused", 404: "missing", 429: "too-many", 503: "busy" };
+// An offer comes with a token that was just given out: what is not accepted then is its `resume`.
+const OFFER_KINDS = { ...KINDS, 401: "gone" };
 
 export class RtcLeg {
   #heard;
@@ -56,11 +58,8 @@ export class RtcLeg {
       await peer.setLocalDescription();
       if (this.#over) return;
       this.#offered = true;
-      const answered = await this.#ask(this.path, {
-        method: "POST",
-        headers: this.#headers("application/sdp"),
-        body: peer.localDescription.sdp,
-      });
+      const offer = { method: "POST", headers: this.#headers("application/sdp"), body: peer.localDescription.sdp };
+      const answered = await this.#ask(this.path, offer, OFFER_KINDS);
       this.#resource = answered.headers.get("Location") ?? "";
       const sdp = await answered.text();
       if (this.#over) return this.#parting && this.#goodbye();
@@ -90,10 +89,9 @@ export class RtcLeg {
 
   // With `goodbye` the server is told to end what the leg was for; without, it waits for another leg to take its place.
   close({ goodbye }) {
-    if (this.#over) return;
     this.#parting = goodbye;
-    this.#end();
-    if (goodbye) this.#goodbye();
+    if (!this.#over) this.#end();
+    if (goodbye) this.#goodbye(); // also for a leg that was lost: the server may not have noticed yet
   }
 
   #connect(iceServers) {
@@ -168,7 +166,7 @@ export class RtcLeg {
     }, BATCH_MS);
   }
 
-  async #ask(path, options) {
+  async #ask(path, options, kinds = KINDS) {
     let response;
     try {
       response = await fetch(path, { credentials: "same-origin", signal: this.#aborted.signal, ...options });
@@ -177,7 +175,7 @@ export class RtcLeg {
     }
     if (response.ok) return response;
     const { status } = response;
-    throw new LegError(KINDS[status] ?? "failed", (await reason(response)) || `The server answered ${status}.`, status);
+    throw new LegError(kinds[status] ?? "failed", (await reason(response)) || `The server answered ${status}.`, status);
   }
 
   #headers(type) {
@@ -221,8 +219,8 @@ export class RtcLeg {
 
 async function reason(response) {
   try {
-    const { error } = await response.json();
-    return typeof error === "string" ? error : "";
+    const { error, detail } = await response.json();
+    return [error, detail].find((one) => typeof one === "string") ?? "";
   } catch {
     return "";
   }

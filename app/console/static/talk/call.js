@@ -94,7 +94,6 @@ export class Call {
     clearInterval(this.#pings);
     clearTimeout(this.#timer);
     this.leg?.close({ goodbye });
-    this.leg = null;
   }
 
   _wait({ ms }) {
@@ -108,6 +107,7 @@ export class Call {
 
   _forget() {
     forget(KEY);
+    this.leg = null;
   }
 
   _release() {

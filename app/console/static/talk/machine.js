@@ -11,7 +11,7 @@
 
 const RETRY_MS = [300, 1000, 2000, 4000, 8000];
 const MAX_TRIES = 8;
-const FINAL = new Set(["missing", "refused"]); // of a call that is taken up again: it is over
+const FINAL = new Set(["gone", "missing", "refused"]); // of a call that is taken up again: it is over
 
 export const START = Object.freeze({
   phase: "idle",

@@ -21,9 +21,12 @@ export async function openMicrophone(device) {
   }
 }
 
+let quiet = null;
+
 // A stream with a track that says nothing, for who types instead.
 export function silence() {
-  return new AudioContext().createMediaStreamDestination().stream;
+  quiet ??= new AudioContext();
+  return quiet.createMediaStreamDestination().stream;
 }
 
 // [{id, name}] of one kind, "audioinput" or "audiooutput"; names are known only after leave was given
