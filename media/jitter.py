@@ -1,9 +1,9 @@
 """The jitter buffer: packets in as they come, 20 ms out at each pull. Sans-IO: time is an argument.
 
-The transit time of each packet of the last second is kept. The least of them is the base, and the delay aimed for is what 19 of
-20 packets kept to beyond it. An empty buffer holds the playout, so that what is only late is still
-heard; what is then too much delay is given back by leaving out frames, never more than one of `SHRINK_EVERY`, or at once above the most.
-A packet that is missing while later ones wait is lost when it is due, so that one straggler delays nothing.
+The transit times of the last second's packets are kept. The least is the base, and the delay aimed for is what 19 of
+20 packets kept to beyond it. An empty buffer holds the playout, so that what is only late is still heard. What is then
+too much delay is given back by leaving out frames: one in `SHRINK_EVERY` pulls, or at once above the most. A packet
+that is missing while later ones wait is lost when its turn comes, so that one straggler delays nothing.
 """
 
 from bisect import bisect_left
@@ -30,10 +30,10 @@ _REVIEW_PUSHES: Final = 4  # between looks at the transit times
 
 
 class Taken:
-    """One pull's audio. `payload`: decode it. `lost`: conceal `ticks`. Neither: `ticks` of silence; 0 if an earlier packet still covers it.
+    """One pull's audio. `payload`: decode it. `lost`: conceal `ticks`. Neither: `ticks` of silence.
 
     `more`: the packet was shorter than a frame, so pull again at the same time. A packet of 60 ms comes whole
-    (`ticks` says 60 ms) and the two pulls after it give 0 ticks.
+    (`ticks` says 60 ms) and the two pulls after it give 0 ticks: nothing is to be added.
     """
 
     __slots__ = ("lost", "more", "payload", "ticks")
@@ -63,6 +63,25 @@ class JitterBuffer:
         self._covered = Taken(None, 0)
         self._ssrc: int | None = None
         self._reset(0)
+
+    def _reset(self, timestamp: int) -> None:
+        self._times: list[int] = []  # unwrapped, in order
+        self._packets: list[RtpPacket] = []  # of these times
+        self._transits: deque[int] = deque(maxlen=MAX_TRANSITS)
+        self._transits_ms: deque[int] = deque(maxlen=MAX_TRANSITS)
+        self._pushes: int = 0
+        self._base: int = 0  # the least transit, in ticks
+        self._target: int = int(MIN_DELAY_MS * self._per_ms)
+        self._newest: int = timestamp
+        self._next: int = timestamp  # what plays next
+        self._sequence: int = 0  # of what played last
+        self._playing: bool = False
+        self._talking: bool = False  # what played last was no silence
+        self._concealed = 0  # frames since then
+        self._held: int = 0  # frames of them for which the playout stood still
+        self._since_shrink: int = 0
+        self._surplus: int = 0  # ticks handed over before their time
+        self._need: int = 0  # ticks that this pull still lacks
 
     @property
     def waiting(self) -> int:
@@ -127,25 +146,6 @@ class JitterBuffer:
         """After a lost frame: the payload right behind it, which may repair it (Opus FEC)."""
         return self._packets[0].payload if self._times and self._times[0] == self._next else None
 
-    def _reset(self, timestamp: int) -> None:
-        self._times: list[int] = []  # unwrapped, in order
-        self._packets: list[RtpPacket] = []  # of these times
-        self._transits: deque[int] = deque(maxlen=MAX_TRANSITS)
-        self._transits_ms: deque[int] = deque(maxlen=MAX_TRANSITS)
-        self._pushes = 0
-        self._base = 0  # the least transit, in ticks
-        self._target = int(MIN_DELAY_MS * self._per_ms)
-        self._newest = timestamp
-        self._next = timestamp  # what plays next
-        self._sequence = 0  # of what played last
-        self._playing = False
-        self._talking = False  # what played last was no silence
-        self._concealed = 0  # frames since then
-        self._held = 0  # frames of them for which the playout stood still
-        self._since_shrink = 0
-        self._surplus = 0  # ticks handed over before their time
-        self._need = 0  # ticks that this pull still lacks
-
     def _note(self, transit: int, now_ms: int) -> None:
         transits, noted_ms = self._transits, self._transits_ms
         transits.append(transit)
@@ -203,7 +203,7 @@ class JitterBuffer:
         time = self._times.pop(0)
         packet = self._packets.pop(0)
         self._sequence = packet.sequence
-        self._next = max(self._next, time + 1)
+        self._next = max(self._next, min(time + self._frame, self._times[0]))
         self.left_out += 1
 
     def _play(self) -> Taken:

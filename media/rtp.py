@@ -256,7 +256,10 @@ class Stream:
 
 
 def mean_opinion(delay_ms: float, lost_percent: float, *, impairment: float = 0.0, robustness: float = 10.0) -> float:
-    """MOS, 1 to 4.5, by the simplified E-model (ITU-T G.107): `delay_ms` one way, mouth to ear; Ie and Bpl are the codec's (G.113)."""
+    """MOS, 1 to 4.5, by a simplified E-model (ITU-T G.107).
+
+    `delay_ms` is one way, mouth to ear; `impairment` (Ie) and `robustness` (Bpl) are the codec's (G.113).
+    """
     late = max(0.0, delay_ms - 177.3)
     loss = impairment + (95 - impairment) * lost_percent / (lost_percent + robustness)
     r = min(100.0, max(0.0, 93.2 - 0.024 * delay_ms - 0.11 * late - loss))
