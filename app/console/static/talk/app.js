@@ -32,10 +32,16 @@ const map = new FlowMap(at("drawing"), at("larger"));
 const captions = new Captions(at("log"));
 const meters = new Meters({ you: at("level-you"), agent: at("level-agent") }, { you: at("halo-you"), agent: at("halo-agent") });
 const keypad = new Keypad(at("keypad"), (digit) => call.state.phase === "live" && call.send({ type: "digit", digit }));
-const call = new Call({ state: changed, message: heard, voice: speak, microphone: (stream) => meters.watch("you", stream) });
+const call = new Call({
+  state: changed,
+  message: heard,
+  voice: speak,
+  microphone: (stream) => meters.watch("you", stream),
+  trouble,
+});
 const devices = new Devices(
   { microphone: at("microphone"), speaker: at("speaker"), speakerLabel: at("speaker-label"), audio: at("voice") },
-  { microphone: (id) => call.choose(id).catch((problem) => notice(problemNotice(problem, act))) },
+  (id) => call.choose(id),
 );
 call.device = devices.chosen.microphone;
 
@@ -133,11 +139,21 @@ function draw() {
   }
 }
 
+// Of the microphone, in the middle of a call.
+function trouble(problem) {
+  notice(problemNotice(problem, act));
+}
+
 function notice(element) {
   at("notices").replaceChildren(...(element ? [element] : []));
 }
 
 function act(name) {
+  if (IN_CALL.has(call.state.phase)) {
+    notice(null);
+    if (name === "again") call.choose(call.device);
+    return;
+  }
   if (name === "again") press(call.state.silent);
   if (name === "silent") press(true);
   if (name === "sign-in") notice(signInNotice(enter));

@@ -18,7 +18,7 @@ export class Call {
   #pings = 0;
   #asked = 0;
 
-  // `on`: {state(state, before), message(object), voice(MediaStream), microphone(MediaStream or null)}
+  // `on`: {state(state, before), message(object), voice(MediaStream), microphone(MediaStream or null), trouble(problem)}
   constructor(on) {
     this.on = on;
     addEventListener("online", () => this.tell({ is: "retry" }));
@@ -45,13 +45,18 @@ export class Call {
     for (const track of this.stream?.getAudioTracks() ?? []) track.enabled = !muted;
   }
 
+  // Also in a call, which goes on with it.
   async choose(device) {
     this.device = device;
     if (!this.stream || this.state.silent) return;
-    const stream = await openMicrophone(device);
-    await this.leg?.replaceTrack(stream.getAudioTracks()[0]);
-    this._release();
-    this.#take(stream);
+    try {
+      const stream = await openMicrophone(device);
+      await this.leg?.replaceTrack(stream.getAudioTracks()[0]);
+      this._release();
+      this.#take(stream);
+    } catch (problem) {
+      this.on.trouble(problem);
+    }
   }
 
   async _ask({ silent }) {
@@ -118,6 +123,7 @@ export class Call {
 
   #take(stream) {
     this.stream = stream;
+    stream.getAudioTracks()[0].onended = () => this.choose(this.device); // unplugged: another one takes its place
     this.mute(this.muted);
     this.on.microphone(stream);
   }

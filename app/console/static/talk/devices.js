@@ -6,12 +6,12 @@ import { devices } from "./microphone.js";
 const KEY = "voicegate-devices";
 
 export class Devices {
-  // `on`: {microphone(id), failed(problem)}
-  constructor({ microphone, speaker, speakerLabel, audio }, on) {
+  // `choose` takes the id of a microphone
+  constructor({ microphone, speaker, speakerLabel, audio }, choose) {
     this.microphone = microphone;
     this.speaker = speaker;
     this.audio = audio;
-    this.on = on;
+    this.choose = choose;
     this.chosen = read();
     if (!audio.setSinkId) speaker.hidden = speakerLabel.hidden = true;
     microphone.addEventListener("change", () => this.#choose("microphone", microphone.value));
@@ -32,7 +32,7 @@ export class Devices {
     } catch {
       // Without storage the choice lasts as long as the page.
     }
-    if (what === "microphone") this.on.microphone(id);
+    if (what === "microphone") this.choose(id);
     else this.#speak();
   }
 

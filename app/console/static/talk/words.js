@@ -24,7 +24,7 @@ export const PROBLEMS = {
   },
   "mic-busy": {
     title: "The microphone is in use",
-    text: "Another program holds it. Close that program, or choose another microphone below. You can also listen and type.",
+    text: "Another program holds it. Close that program, or choose another microphone under Devices. You can also listen and type.",
     acts: ["again", "silent"],
   },
   away: {
