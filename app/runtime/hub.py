@@ -176,8 +176,7 @@ class _Feed:
             self.end()
 
     def view(self) -> str:
-        seen = view.view(self._actor.core)
-        return _encoded({"type": "event", "kind": "view", "ms": self._actor.now_ms, "view": seen})
+        return self._viewed(msgspec.json.encode(view.view(self._actor.core)))
 
     def end(self) -> None:
         for one in self._watchers:
@@ -193,10 +192,13 @@ class _Feed:
         now = msgspec.json.encode(view.view(self._actor.core))
         if now != self._view:
             self._view = now
-            message = self.view()
+            message = self._viewed(now)
             for one in list(self._watchers):
                 one.put(message)
         self._alarm = asyncio.get_running_loop().call_later(VIEW_EVERY_MS / 1000, self._tell_view)
+
+    def _viewed(self, seen: bytes) -> str:
+        return _encoded({"type": "event", "kind": "view", "ms": self._actor.now_ms, "view": msgspec.Raw(seen)})
 
     def _put(self, message: Json) -> None:
         text = _encoded({"type": "event", **message})
