@@ -13,8 +13,10 @@ from datetime import UTC, datetime, timedelta
 
 from fastapi import FastAPI
 
-from app.api import http, pages, twilio, webrtc
+from app.api import console, http, pages, session, twilio, webrtc
 from app.api.access import Access
+from app.api.console import Console
+from app.api.session import SignIn
 from app.api.tickets import Tickets
 from app.api.web import WebServer
 from app.core.codec import KEY_BYTES
@@ -29,8 +31,10 @@ from app.providers.rules import RulesLlm
 from app.providers.scripted import ScriptedLlm, ScriptedStt, ScriptedTts
 from app.providers.sphinx import SphinxStt
 from app.providers.toolbox import Toolbox
-from app.runtime.actor import Watch
+from app.runtime.actor import Seen, Watch
 from app.runtime.aftermath import close_dead_calls
+from app.runtime.archive import Archive
+from app.runtime.hub import Hub
 from app.runtime.journal import JournalFailed, JournalWriter
 from app.runtime.line import recordings
 from app.runtime.registry import Registry
@@ -141,6 +145,7 @@ class Voicegate:
         self._registry = Registry(
             max_calls=settings.max_calls, max_calls_per_address=settings.max_calls_per_address or settings.max_calls
         )
+        self._hub = Hub(self._registry)
 
     @property
     def registry(self) -> Registry:
@@ -170,6 +175,10 @@ class Voicegate:
             first_port, last_port = settings.media_ports or (0, 0)
             addresses = Addresses(settings.media_host, settings.media_public_address, first_port, last_port)
             browsers = WebRtcServer(switchboard, ticker, addresses)
+            archive = Archive(store)
+            stack.callback(archive.close)
+            sign_in = SignIn(self._access)
+            watching = Console(sign_in, self._registry, self._hub, archive, self.flows, settings.data_dir)
             app = http.create(
                 self._registry,
                 version=VERSION,
@@ -178,7 +187,9 @@ class Voicegate:
                 sockets=sockets,
                 routers=[
                     twilio.router(settings, self._call_is_over),
-                    webrtc.router(settings, browsers, self._tickets, self._access.require(Role.viewer)),
+                    webrtc.router(settings, browsers, self._tickets, sign_in.require(Role.viewer)),
+                    session.router(sign_in, flows=list(self.flows), version=VERSION),
+                    console.router(watching),
                     pages.router(),
                 ],
                 mounts=self._mounts,
@@ -195,6 +206,7 @@ class Voicegate:
                 await self._registry.drain(settings.drain_s)
                 browsers.stop()
                 await legs
+                self._hub.close()
                 server.should_exit = True
                 await serving
                 await calls
@@ -214,8 +226,17 @@ class Voicegate:
             new_id=lambda: secrets.token_hex(8),
             new_key=lambda: secrets.token_bytes(KEY_BYTES),
             record=recordings(folder, self._recorded) if self.settings.recordings else (lambda *_: None),
-            watch=self._watch,
+            watch=self._seen,
+            follow=self._follow,
         )
+
+    def _seen(self, seen: Seen) -> None:
+        self._hub.watch(seen)
+        if self._watch is not None:
+            self._watch(seen)
+
+    def _follow(self, call: str, tell: Callable[[str], None]) -> Callable[[], None]:
+        return self._hub.subscribe(call, tell).close
 
     @asynccontextmanager
     async def _providers(self) -> AsyncIterator[Providers]:

@@ -103,8 +103,11 @@ class Leg:
         *,
         peer_buffer_ms: int = 0,
         marks: bool = False,
+        shows: bool = False,
     ) -> None:
+        """`shows`: the peer takes what `tell` says of its call."""
         self.id = leg_id
+        self.shows = shows
         self.transport = transport
         self.rate_hz = rate_hz
         self.ear_rate_hz = rate_hz if rate_hz in EAR_RATES_HZ else WIDE_EAR_RATE_HZ

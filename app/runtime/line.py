@@ -30,6 +30,10 @@ class Recording(Protocol):
     def __call__(self, call: str, rate_hz: int, now_ms: int) -> Recorder | None: ...
 
 
+Follow = Callable[[str, Callable[[str], None]], Callable[[], None]]
+"""Tells what happens in a call as JSON messages, until what it returns is called."""
+
+
 class Line:
     """Implements `media.leg.LegHandler` for one leg of one call. Everything here is sync and in the audio path."""
 
@@ -43,6 +47,7 @@ class Line:
         tts: Tts,
         clock: Clock,
         record: Recording,
+        follow: Follow,
     ) -> None:
         self._actor = actor
         self._leg_id = leg_id
@@ -51,6 +56,8 @@ class Line:
         self._tts = tts
         self._clock = clock
         self._record = record
+        self._follow = follow
+        self._unfollow: Callable[[], None] | None = None
         self._leg: Leg | None = None
         self._listening: Listening | None = None
 
@@ -65,6 +72,8 @@ class Line:
         actor.on_end(self._end)
         actor.legs.caller(self._leg_id, leg)
         leg.recorder = self._record(actor.call, leg.rate_hz, self._clock.monotonic_ms())
+        if leg.shows:
+            self._unfollow = self._follow(actor.call, leg.tell)
         actor.post(self._started or LegAttached(self._leg_id))
 
     # What the leg tells
@@ -134,6 +143,9 @@ class Line:
 
     def _gone(self) -> None:
         self._close_recorder()
+        if self._unfollow is not None:
+            self._unfollow()
+            self._unfollow = None
         self._actor.legs.gone(self._leg_id)
         self._actor.detach()
 

@@ -10,7 +10,7 @@ from app.ports import Clock, Llm, StoreError, Stt, Tools, Tts
 from app.runtime.actor import CallActor, Watch
 from app.runtime.guest import Guest
 from app.runtime.journal import CallJournal, JournalWriter
-from app.runtime.line import Line, Recording
+from app.runtime.line import Follow, Line, Recording
 from app.runtime.registry import Full, Registry
 from flows import load
 from flows.model import Flow
@@ -55,6 +55,7 @@ class Switchboard:
         new_key: Callable[[], bytes],
         record: Recording,
         watch: Watch | None = None,
+        follow: Follow = lambda call, tell: lambda: None,
     ) -> None:
         self._registry = registry
         self._flows = flows
@@ -67,6 +68,7 @@ class Switchboard:
         self._new_key = new_key
         self._record = record
         self._watch = watch
+        self._follow = follow
 
     async def admit(self, request: LegRequest) -> Admission:
         name = self._permit(request)
@@ -126,6 +128,7 @@ class Switchboard:
             tts=self._providers.tts,
             clock=self._clock,
             record=self._record if actor.core.flow.record else _unrecorded,
+            follow=self._follow,
         )
         return Admission(actor.call, leg, token, line, actor.core.flow.name)
 

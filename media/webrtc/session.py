@@ -1,7 +1,6 @@
 """One WebRTC leg: packets to samples and back, the data channel's messages, and the leg's `Wire`."""
 
 import asyncio
-import secrets
 import time
 from collections import deque
 from typing import Final
@@ -13,10 +12,9 @@ from media.gateway import Admission
 from media.jitter import JitterBuffer
 from media.leg import CloseCode, Leg
 from media.opus import DTX_BYTES, LOSS_PERCENT, Opus
-from media.rtcp import Reporter
 from media.rtp import RtpError, RtpPacket, RtpReceiver, RtpSender
 from media.webrtc import messages
-from media.webrtc.messages import Digit, MessageError, Ping, Text
+from media.webrtc.messages import DIGITS, Digit, MessageError, Ping, Text
 from media.webrtc.offer import Offer
 from media.webrtc.peer import Peer
 
@@ -44,6 +42,7 @@ class Session:
             self,
             admission.handler,
             peer_buffer_ms=PLAYED_LATER_MS,
+            shows=bool(offer.remote.sctp_port),
         )
         self.peer: Peer | None = None  # set before the connection
         self.ended = asyncio.Event()
@@ -54,11 +53,8 @@ class Session:
         self._payload_type = offer.codec.payload_type
         self._event_types = frozenset(f.payload_type for f in offer.event_types)
         self._sends = offer.direction.startswith("send")
-        self._sender = RtpSender(
-            ssrc, self._payload_type, sequence=secrets.randbits(16), timestamp=secrets.randbits(32)
-        )
+        self._sender = RtpSender(ssrc, self._payload_type, clock_hz, cname=cname)
         self._receiver = RtpReceiver(clock_hz)
-        self._reporter = Reporter(self._sender, self._receiver, cname)
         self._buffer = JitterBuffer(clock_hz, self._frame_ticks)
         self._digits = DigitReader()
         self._silence_in = silence(self.codec.rate_hz, FRAME_MS)
@@ -149,7 +145,7 @@ class Session:
     def _report(self) -> None:
         self._report_due_ms = self._now_ms + REPORT_MS
         if self.peer is not None:
-            self.peer.send_rtcp(self._reporter.report(self._now_ms, time.time()))
+            self.peer.send_rtcp(self._sender.report(self._now_ms, time.time(), self._receiver))
 
     def _watch(self) -> None:
         assert self.peer is not None
@@ -174,17 +170,17 @@ class Session:
             return
         if parsed.payload_type == self._payload_type:
             now_ms = int(self._loop.time() * 1000)
-            self._receiver.take(parsed, now_ms)
+            self._receiver.received(parsed, now_ms)
             self._buffer.push(parsed, now_ms)
         elif parsed.payload_type in self._event_types:
-            digit = self._digits.take(parsed)
-            if digit:
+            digit = self._digits.received(parsed)
+            if digit is not None and digit in DIGITS:
                 self.leg.digit(digit)
 
     def rtcp(self, packet: bytes) -> None:
         if self.over:
             return
-        heard = self._reporter.take(packet, int(self._loop.time() * 1000), time.time())
+        heard = self._receiver.rtcp(packet, int(self._loop.time() * 1000))
         if heard is not None and isinstance(self.codec, Opus):
             self.codec.expect_loss(round(max(heard.lost_percent, LOSS_PERCENT)))
 
