@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from app.api import streams
 from app.api.access import Access
 from app.api.console import MAX_PAGE, Console, router
 from app.api.session import SignIn
+from app.api.web import WebServer
 from app.core import cdr, codec
 from app.core.codec import CORE_VERSION, CallHeader, Codec
 from app.core.core import CallCore
@@ -570,3 +572,28 @@ async def test_streams_are_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) 
     site.alive("c1", confirming())
     assert await site.status("/api/calls/c1/events") == 503
     assert not site.hub._feeds
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_browser_that_goes_is_noticed(site: Site) -> None:
+    site.alive("c1", confirming())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server = WebServer(site.app)
+        headers = {"Authorization": f"Bearer {VIEWER}"}
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            serving = group.create_task(server.serve([listener]))
+            async with httpx2.AsyncClient(base_url=url, headers=headers) as browser:
+                for path, first in (("/api/live", "event: all"), ("/api/calls/c1/events", "data: ")):
+                    async with browser.stream("GET", path) as said:
+                        assert said.headers["content-type"].startswith("text/event-stream")
+                        assert (await anext(said.aiter_lines())).startswith(first)
+                        assert site.console.streams == 1
+                    for _ in range(500):
+                        await asyncio.sleep(0.01)
+                        if not site.console.streams:
+                            break
+                    assert site.console.streams == 0
+            assert not site.hub._feeds
+            server.should_exit = True
+            await serving
