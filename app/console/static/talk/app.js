@@ -62,6 +62,7 @@ function changed(state, before) {
   at("flow").disabled = BUSY.has(phase) || at("flow").options.length < 2;
   at("shaky").hidden = !state.shaky;
   at("clock").hidden = !state.since_ms;
+  at("mute").setAttribute("aria-pressed", String(call.muted));
   at("mute").disabled = state.silent && BUSY.has(phase);
   for (const id of ["typed", "send"]) at(id).disabled = phase !== "live";
   keypad.enable(phase === "live");

@@ -33,7 +33,9 @@ export class Call {
   }
 
   restore() {
-    this.tell({ is: "restored", saved: kept(KEY) });
+    const saved = kept(KEY);
+    this.muted = Boolean(saved?.muted); // nobody is heard again because a page was reloaded
+    this.tell({ is: "restored", saved });
   }
 
   send(message) {
@@ -42,6 +44,7 @@ export class Call {
 
   mute(muted) {
     this.muted = muted;
+    if (this.state.resume) this._save();
     for (const track of this.stream?.getAudioTracks() ?? []) track.enabled = !muted;
   }
 
@@ -107,7 +110,7 @@ export class Call {
 
   _save() {
     const { flow, call, resume, since_ms, silent } = this.state;
-    keep(KEY, { flow, call, resume, since_ms, silent });
+    keep(KEY, { flow, call, resume, since_ms, silent, muted: this.muted });
   }
 
   _forget() {

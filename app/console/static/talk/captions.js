@@ -66,14 +66,15 @@ const DRAWN = {
       h("span", { class: "speaker" }, row.keys ? "Your keys" : "You"),
       row.text ? h("p", { class: row.keys ? "keys num" : "" }, shown(row.text)) : h("p", { class: "quiet" }, "(not understood)"),
     ),
-  step: (row) => h("div", { class: "step-mark" }, h("span", {}, h("span", { class: "visually-hidden" }, "Step: "), plain(row.text))),
+  step: (row) => h("div", { class: "step-mark" }, h("span", {}, h("span", { class: "visually-hidden" }, "Step: "), row.steps.map(plain).join(" → "))),
   note: (row) => h("p", { class: "log-note" }, row.text),
 };
 
 function sentence({ text, begun, heard }) {
   if (heard === null) return [h("span", { class: begun ? "" : "to-come" }, shown(text))];
-  const [before, after] = [text.slice(0, heard), text.slice(heard)];
-  return [before, after.trim() ? h("del", {}, h("span", { class: "visually-hidden" }, "(not heard:) "), after) : after];
+  const after = text.slice(heard).trimStart();
+  const before = text.slice(0, text.length - after.length);
+  return [before, after ? h("del", {}, h("span", { class: "visually-hidden" }, "(not heard:) "), after) : ""];
 }
 
 function wasCut(row) {

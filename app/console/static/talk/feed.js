@@ -51,7 +51,11 @@ export class Feed {
     if (!step || step === this.step) return;
     this.step = step;
     this.visited.add(step);
-    this.add({ side: "step", text: step });
+    const last = this.rows.at(-1);
+    if (last?.side === "step") {
+      last.steps.push(step);
+      last.version++;
+    } else this.add({ side: "step", steps: [step] });
   }
 
   tool(n, news) {
