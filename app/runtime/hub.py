@@ -120,6 +120,13 @@ class Hub:
             feed = self._feeds[call] = _Feed(self._registry, actor, self._drop)
         return feed.join(tell)
 
+    def follow(self, call: str, tell: Callable[[str], None]) -> Callable[[], None]:
+        """As `subscribe`; what it returns ends it. Of a call that is not live nothing is told."""
+        try:
+            return self.subscribe(call, tell).close
+        except NoSuchCall:
+            return lambda: None
+
     def close(self) -> None:
         """Every watcher is told the end: the server stops."""
         self.closed = True

@@ -194,6 +194,26 @@ async def test_who_leaves_costs_nothing_any_more() -> None:
 
 
 @virtual_time
+async def test_a_leg_follows_its_call_while_there_is_one() -> None:
+    house, hub = watched()
+    async with house.open():
+        caller = await house.call()
+        told: list[str] = []
+        unfollow = hub.follow(caller.actor.call, told.append)
+        await caller.quiet()
+        assert {json.loads(message)["kind"] for message in told} >= {"view", "said", "step"}
+        unfollow()
+        unfollow()
+        told.clear()
+        await caller.key("1")
+        assert told == []
+        assert not hub._feeds
+        hub.follow("none", told.append)()
+        assert told == []
+        caller.hang_up()
+
+
+@virtual_time
 async def test_the_board_tells_everything_then_only_what_is_new() -> None:
     house, hub = watched()
     async with house.open():
