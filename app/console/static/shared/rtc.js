@@ -4,7 +4,7 @@
 import { Sampler } from "./stats.js";
 
 const CONNECT_MS = 15_000; // from the first request until media may flow
-const SHAKY_MS = 4000; // a connection that is interrupted for longer is taken for lost
+const SHAKY_MS = 2000; // a connection that is interrupted for longer is taken for lost
 const BATCH_MS = 50; // candidates found within this time travel together
 const CHANNEL = "voicegate";
 

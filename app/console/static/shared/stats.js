@@ -4,7 +4,7 @@ export class Sampler {
   #received = 0;
   #lost = 0;
   #held_s = 0;
-  #emitted = 0;
+  #emitted = 0; // until this is known, what is held is the beginning's, which nobody waits for
 
   // {rtt_ms, jitter_ms, buffer_ms, lost (share of packets, 0 to 1)}; what is not known is null
   take(report) {
@@ -21,7 +21,7 @@ export class Sampler {
     const lost = Math.max(0, packetsLost - this.#lost); // late packets may lower the count again
     if (received + lost > 0) told.lost = lost / (received + lost);
     const emitted = jitterBufferEmittedCount - this.#emitted;
-    if (emitted > 0) told.buffer_ms = ms((jitterBufferDelay - this.#held_s) / emitted);
+    if (this.#emitted && emitted > 0) told.buffer_ms = ms((jitterBufferDelay - this.#held_s) / emitted);
     [this.#received, this.#lost, this.#held_s, this.#emitted] = [packetsReceived, packetsLost, jitterBufferDelay, jitterBufferEmittedCount];
     return told;
   }

@@ -1,6 +1,7 @@
 // The talk page: puts the call, its feed and what is seen of them together.
 
 import { h } from "../shared/dom.js";
+import { keepAwake } from "./awake.js";
 import { Call } from "./call.js";
 import { Captions } from "./captions.js";
 import { Devices } from "./devices.js";
@@ -74,6 +75,7 @@ function changed(state, before) {
   else if (phase === "ended") notice(endNotice(state.end, lasted(state)));
   else if (phase === "lost") notice(waitNotice(state.tries));
   else if (phase !== "resuming") notice(null);
+  keepAwake(IN_CALL.has(phase));
   if (phase === "live") devices.refresh();
   else silent();
 }

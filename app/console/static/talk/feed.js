@@ -11,7 +11,7 @@ export class Feed {
     this.view = null;
     this.step = "";
     this.visited = new Set();
-    this.tools = new Map(); // n -> {n, tool, state, decision, rule, reason}
+    this.tools = new Map(); // n -> {n, tool, state, outcome, decision, rule, reason}; `outcome` says more of `state`
     this.turns = []; // newest last
     this.count = 0;
   }
@@ -120,8 +120,7 @@ const KINDS = {
     feed.view = view;
     feed.enter(view.step);
     for (const { n, tool, state, reason } of view.tools ?? []) {
-      const held = feed.tools.get(n);
-      feed.tool(n, { tool, state, reason: held?.reason || reason });
+      feed.tool(n, { tool, state, outcome: reason });
     }
   },
 

@@ -1,8 +1,9 @@
 // What the call knows and did: the slots, and the tool calls with their verdicts.
 
 import { h } from "../shared/dom.js";
-import { TOOL_STATES, plain, shown } from "./words.js";
+import { TOOL_STATES, plain, shown, verdictWords } from "./words.js";
 
+const SAID = new Set(["failed", "unknown"]); // states that ask for a reason of their own
 const QUESTIONS = { ask: "being asked", readback: "being read back", confirm: "being confirmed" };
 
 export function drawSlots(place, view) {
@@ -36,13 +37,9 @@ export function drawTools(place, tools) {
       "li",
       { class: `tool-call tool-${tone}` },
       h("div", {}, h("code", {}, tool.tool), h("span", { class: `badge tone-${tone}` }, words)),
-      tool.reason || tool.rule ? h("p", { class: "quiet" }, ...verdict(tool)) : null,
+      tool.decision ? h("p", { class: "quiet" }, verdictWords(tool)) : null,
+      SAID.has(tool.state) && tool.outcome ? h("p", { class: "quiet" }, `${tool.decision ? "Then: " : ""}${plain(tool.outcome)}`) : null,
     );
   });
   place.replaceChildren(h("ol", { class: "tool-calls" }, ...rows));
-}
-
-function verdict({ rule, reason }) {
-  const named = rule && rule !== "all" ? [h("span", { class: "rule" }, plain(rule)), " "] : [];
-  return [...named, reason ?? ""];
 }

@@ -119,6 +119,14 @@ export function plain(name) {
   return String(name).replaceAll(/[_-]+/g, " ");
 }
 
+// The gate's decision, with the check that decided.
+export function verdictWords({ decision, rule, reason }) {
+  const said = DECISIONS[decision] ?? decision;
+  return [rule && rule !== "all" ? `${said} by ${plain(rule)}` : said, reason].filter(Boolean).join(": ");
+}
+
+const DECISIONS = { allowed: "Allowed", started: "Allowed", held: "Held", refused: "Refused", withdrawn: "Withdrawn" };
+
 export const TOOL_STATES = {
   held: ["waits for your yes", "wait"],
   allowed: ["allowed", "busy"],
