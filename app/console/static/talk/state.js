@@ -15,15 +15,25 @@ export function drawSlots(place, view) {
   const asked = view.question?.slot;
   const rows = slots.map(([name, slot]) => {
     const known = slot.value !== null && slot.value !== undefined && slot.value !== "";
-    const state = name === asked ? [QUESTIONS[view.question.kind] ?? "being asked", "busy"] : slot.confirmed ? ["confirmed", "good"] : known ? ["heard", "wait"] : null;
+    const state = name === asked ? [QUESTIONS[view.question.kind] ?? QUESTIONS.ask, "busy"] : held(slot, known);
     return h(
       "div",
       { class: `slot${known ? " is-known" : ""}` },
       h("dt", {}, plain(name)),
-      h("dd", {}, h("span", { class: "slot-value" }, known ? shown(slot.value) : "–"), state ? h("span", { class: `badge tone-${state[1]}` }, state[0]) : null),
+      h(
+        "dd",
+        {},
+        h("span", { class: "slot-value" }, known ? shown(slot.value) : "–"),
+        state ? h("span", { class: `badge tone-${state[1]}` }, state[0]) : null,
+      ),
     );
   });
   place.replaceChildren(h("dl", { class: "slot-list" }, ...rows));
+}
+
+function held(slot, known) {
+  if (slot.confirmed) return ["confirmed", "good"];
+  return known ? ["heard", "wait"] : null;
 }
 
 export function drawTools(place, tools) {

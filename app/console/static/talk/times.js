@@ -42,7 +42,10 @@ function legend(turn) {
   return h(
     "ul",
     { class: "legend", "aria-hidden": "true" },
-    ...PARTS.map(([key, name, about]) => h("li", { title: about }, h("span", { class: `part part-${key.slice(0, -3)}` }), name, h("span", { class: "num" }, String(turn[key])))),
+    ...PARTS.map(([key, name, about]) => {
+      const swatch = h("span", { class: `part part-${key.slice(0, -3)}` });
+      return h("li", { title: about }, swatch, name, h("span", { class: "num" }, String(turn[key])));
+    }),
   );
 }
 
