@@ -227,16 +227,13 @@ class Voicegate:
             new_key=lambda: secrets.token_bytes(KEY_BYTES),
             record=recordings(folder, self._recorded) if self.settings.recordings else (lambda *_: None),
             watch=self._seen,
-            follow=self._follow,
+            follow=self._hub.follow,
         )
 
     def _seen(self, seen: Seen) -> None:
         self._hub.watch(seen)
         if self._watch is not None:
             self._watch(seen)
-
-    def _follow(self, call: str, tell: Callable[[str], None]) -> Callable[[], None]:
-        return self._hub.subscribe(call, tell).close
 
     @asynccontextmanager
     async def _providers(self) -> AsyncIterator[Providers]:

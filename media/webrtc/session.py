@@ -23,6 +23,7 @@ HANGOVER_FRAMES: Final = 10  # of silence sent after the agent's last sound, so 
 KEEP_ALIVE_MS: Final = 400  # between packets of silence after that (RFC 7587, 3.1.3)
 MAX_CONCEALED: Final = 15  # frames in a row; then it is plain silence
 MAX_QUIET_MS: Final = 8000  # without anything from the peer: it is gone
+GOODBYE_MS: Final = 500  # after the connection's end, for a goodbye that is still on its way
 REPORT_MS: Final = 5000  # between RTCP reports (RFC 3550, 6.2)
 MAX_PACKETS_PER_S: Final = 250  # what comes beyond is dropped
 MAX_MESSAGES_PER_S: Final = 50
@@ -66,6 +67,7 @@ class Session:
         self._quiet_frames = HANGOVER_FRAMES  # since the agent's last frame
         self._silence_due_ms = 0
         self._report_due_ms = 0
+        self._lost_at_ms = 0  # the connection ended then, for whatever reason
         self._last_datagrams = (0, 0)  # the peer's so far, and since when it is that many
         self._packets = _Rate(MAX_PACKETS_PER_S)
         self._messages = _Rate(MAX_MESSAGES_PER_S)
@@ -149,11 +151,13 @@ class Session:
 
     def _watch(self) -> None:
         assert self.peer is not None
+        if self._lost_at_ms and self._now_ms - self._lost_at_ms >= GOODBYE_MS:
+            self.gone(goodbye=False)
         datagrams, since_ms = self._last_datagrams
         if self.peer.datagrams != datagrams or not since_ms:
             self._last_datagrams = (self.peer.datagrams, self._now_ms)
         elif self._now_ms - since_ms > MAX_QUIET_MS:
-            self.peer_lost()
+            self.gone(goodbye=False)
 
     # The peer's packets and messages
 
@@ -209,7 +213,11 @@ class Session:
             self._put(text)
 
     def peer_lost(self) -> None:
-        self.gone(goodbye=False)
+        """A page that hangs up closes its connection and says so over HTTP: either may be here first."""
+        if self._attached:
+            self._lost_at_ms = self._lost_at_ms or self._now_ms
+        else:
+            self.gone(goodbye=False)
 
     def gone(self, *, goodbye: bool) -> None:
         """The peer left: it said so, or it is not heard of any more."""

@@ -1,0 +1,199 @@
+"""The talk page as a person uses it: a real Chromium, its fake microphone, the real server."""
+
+import random
+import re
+from pathlib import Path
+
+import numpy as np
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Page, Route, expect
+
+from app.core.events import LegAttached, Transcript
+from app.providers.espeak import EspeakTts
+from app.providers.scripted import ScriptedStt
+from app.providers.sphinx import SphinxStt
+from tests.e2e.server import Server, running
+from tests.e2e.voices import spoken
+from tests.pages.browser import (
+    DESKTOP,
+    PATIENCE_MS,
+    PHONE,
+    chromium,
+    eventually,
+    heard,
+    likeness,
+    opened,
+    photograph,
+    room,
+    save,
+    stats,
+)
+from tests.webrtc.relay import Relay, relay
+
+FLOWS = Path(__file__).parent.parent / "e2e" / "flows"
+TALK = FLOWS / "talk.yaml"
+LECTURE = FLOWS / "lecture.yaml"
+WORDS_PER_S = 4.0
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+async def talk(page: Page) -> None:
+    await page.get_by_role("button", name="Talk", exact=True).click()
+    await expect(page.locator("#status")).to_have_text("In call")
+
+
+async def accessible(page: Page) -> None:
+    results = await Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+
+
+def calls(server: Server) -> set[str]:
+    return {seen.call for seen in server.seen}
+
+
+async def test_the_agent_is_heard_and_understands(tmp_path: Path) -> None:
+    """Embedded speech both ways; the browser records what it plays."""
+    microphone = save(
+        tmp_path / "microphone.wav",
+        room(6), await spoken("friday please", 16_000), room(5), await spoken("yes", 16_000), room(10),
+    )  # fmt: skip
+    tts = EspeakTts()
+    async with (
+        running(tmp_path, flows=[TALK], stt=SphinxStt(workers=1), tts=tts) as server,
+        chromium(microphone) as browser,
+        opened(browser, server.url) as page,
+    ):
+        await talk(page)
+        sound = await heard(page, 5)
+        voice = server.gate.flows["talk"].voice
+        question, other = [
+            np.concatenate([chunk.pcm async for chunk in tts.speak(text, voice, 16_000)])
+            for text in ("Which day would you like?", "Until friday. Goodbye.")
+        ]
+        assert likeness(sound, question) > 0.5 > likeness(sound, other)
+        await expect(page.locator("#log")).to_contain_text("friday please")
+        await expect(page.locator("#status")).to_have_text("Call ended")
+        await expect(page.locator("#log")).to_contain_text("Until Friday. Goodbye.")
+        (call,) = calls(server)
+        record = await server.over(call)
+        assert record["outcome"] == "told"
+        assert server.replayed(call).slots["day"].value == "friday"
+        await photograph(page, "talk-ended")
+
+
+async def test_a_voice_cuts_the_agent_off_and_keys_and_a_reload_keep_the_call(tmp_path: Path) -> None:
+    microphone = save(tmp_path / "microphone.wav", room(5), await spoken("on monday please", 16_000), room(30))
+    async with (
+        running(tmp_path, flows=[LECTURE], stt=ScriptedStt(["on monday please"]), words_per_s=WORDS_PER_S) as server,
+        chromium(microphone) as browser,
+        opened(browser, server.url) as page,
+    ):
+        await talk(page)
+        await photograph(page, "talk-in-call")
+        await expect(page.locator(".cut-mark").first).to_be_visible()
+        await expect(page.locator("#slots")).to_contain_text("monday")
+        await accessible(page)
+        (call,) = calls(server)
+        await page.reload()
+        await expect(page.locator("#status")).to_have_text("In call")
+        await server.until(lambda: server.facts(LegAttached))
+        assert calls(server) == {call}
+        await page.get_by_role("button", name="Keypad").click()
+        await photograph(page, "talk-keypad")
+        await page.get_by_role("button", name="hash").click()
+        await expect(page.locator("#status")).to_have_text("Call ended")
+        record = await server.over(call)
+        assert record["outcome"] == "told"
+
+
+async def test_a_bad_network_costs_neither_the_call_nor_the_words(tmp_path: Path) -> None:
+    """Every tenth packet lost both ways, others late, and half a second of nothing."""
+    microphone = save(tmp_path / "microphone.wav", room(5), await spoken("on monday please", 16_000), room(30))
+    chance = random.Random(3)
+
+    def weather() -> float | None:
+        return None if chance.random() < 0.1 else chance.choice((0, 0, 0, 5, 20, 40))
+
+    async with (
+        running(tmp_path, flows=[LECTURE], stt=ScriptedStt(["on monday please"]), words_per_s=WORDS_PER_S) as server,
+        relay() as network,
+        chromium(microphone) as browser,
+        opened(browser, server.url) as page,
+    ):
+        await page.route(re.compile("/webrtc(/|$|[?])"), lambda route: through(network, route))
+        network.up = network.down = weather
+        await talk(page)
+        await eventually(lambda: lost(page, 15))
+        await expect(page.locator("#slots")).to_contain_text("monday")
+        assert network.lost > 50
+        network.cut = True
+        await page.wait_for_timeout(500)
+        network.cut = False
+        network.up = network.down = lambda: 0.0
+        await page.get_by_role("textbox", name="Type instead").fill("yes")
+        await page.get_by_role("button", name="Send").click()
+        await expect(page.locator("#status")).to_have_text("Call ended")
+        assert [fact.text for fact in server.facts(Transcript) if fact.text]
+
+
+async def test_when_the_network_is_gone_the_page_comes_back_to_its_call(tmp_path: Path) -> None:
+    async with (
+        running(tmp_path, flows=[LECTURE], words_per_s=WORDS_PER_S) as server,
+        relay() as network,
+        chromium(save(tmp_path / "quiet.wav", room(60))) as browser,
+        opened(browser, server.url) as page,
+    ):
+        await page.route(re.compile("/webrtc(/|$|[?])"), lambda route: through(network, route))
+        await talk(page)
+        network.cut = True
+        await expect(page.locator("#main")).not_to_have_attribute("data-phase", "live")
+        network.cut = False
+        await expect(page.locator("#main")).to_have_attribute("data-phase", "live", timeout=40_000)
+        await server.until(lambda: server.facts(LegAttached))
+        assert len(calls(server)) == 1
+        await page.get_by_role("button", name="Hang up").click()
+        (call,) = calls(server)
+        record = await server.over(call)
+        assert record["cause"] == "caller-hangup"
+
+
+async def lost(page: Page, least: int) -> bool:
+    return bool((await stats(page)).get("packetsLost", 0) >= least)
+
+
+async def through(network: Relay, route: Route) -> None:
+    """Neither side learns the other's address but by the relay."""
+    request = route.request
+    if request.method == "PATCH":
+        await route.fulfill(status=204)
+        return
+    offer = re.sub(r"a=candidate:[^\r\n]*\r\n", "", request.post_data or "")
+    response = await route.fetch(post_data=offer)
+    if response.status != 201:
+        await route.fulfill(response=response)
+        return
+    await route.fulfill(response=response, body=await network.through(await response.text()))
+
+
+async def test_what_goes_wrong_is_said_in_words(tmp_path: Path) -> None:
+    async with running(tmp_path, flows=[TALK]) as server, chromium(allow=False) as browser:
+        async with opened(browser, server.url) as page:
+            await page.get_by_role("button", name="Talk", exact=True).click()
+            await expect(page.get_by_role("heading", name="The microphone is blocked")).to_be_visible()
+            await accessible(page)
+            await photograph(page, "talk-microphone-refused")
+        async with opened(browser, server.url, size=PHONE, dark=True) as page:
+            await page.route("**/api/webrtc/token", lambda route: route.abort())
+            await page.get_by_role("button", name="Talk", exact=True).click()
+            await photograph(page, "talk-phone-away")
+
+
+async def test_both_sizes_and_both_themes_are_accessible(tmp_path: Path) -> None:
+    async with running(tmp_path, flows=[TALK, LECTURE]) as server, chromium() as browser:
+        for name, size in (("desktop", DESKTOP), ("phone", PHONE)):
+            for dark in (False, True):
+                async with opened(browser, server.url, size=size, dark=dark) as page:
+                    await expect(page.get_by_role("button", name="Talk", exact=True)).to_be_enabled()
+                    await accessible(page)
+                    await photograph(page, f"talk-{name}-{'dark' if dark else 'light'}")
