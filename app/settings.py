@@ -63,7 +63,7 @@ class _Part(BaseModel):
 class Token(_Part):
     """A bearer token: either itself or its SHA-256, which `printf %s TOKEN | sha256sum` gives."""
 
-    name: str = Field(pattern=r"^[\w.@-]{1,64}$")
+    name: str = Field(pattern=r"^(?!drain$)[\w.@-]{1,64}$")  # the server itself hangs up as "drain"
     role: Role
     token: SecretStr | None = None
     token_hash: str | None = Field(default=None, pattern=r"^[0-9a-fA-F]{64}$")

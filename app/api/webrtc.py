@@ -70,6 +70,7 @@ def router(
             **cors,
             "Location": f"/webrtc/leg/{answer.resource}",
             "Accept-Patch": FRAGMENT,
+            "Voicegate-Resume": answer.resume,  # also where the connection does not come about
             "Cache-Control": "no-store",
         }
         return Response(answer.sdp, 201, headers, SDP)

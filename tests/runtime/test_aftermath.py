@@ -26,8 +26,8 @@ class Damaged(MemoryStore):
 
     change: Any = staticmethod(lambda journal: journal)
 
-    def load(self, call: str) -> Journal:
-        journal: Journal = self.change(super().load(call))
+    def load(self, call: str, after: int = 0) -> Journal:
+        journal: Journal = self.change(super().load(call, after))
         return journal
 
 

@@ -28,7 +28,7 @@ class Microphone(MediaStreamTrack):
 
     def __init__(self) -> None:
         super().__init__()
-        self._waiting: deque[Pcm] = deque()
+        self._to_say: deque[Pcm] = deque()
         self._rng = np.random.default_rng(5)
         self._frames = 0
         self._began_s: float | None = None
@@ -38,11 +38,11 @@ class Microphone(MediaStreamTrack):
         for at in range(0, len(wide), FRAME):
             part = np.zeros(FRAME, dtype=np.int16)
             part[: len(wide[at : at + FRAME])] = wide[at : at + FRAME]
-            self._waiting.append(part)
+            self._to_say.append(part)
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return len(self._to_say)
 
     async def recv(self) -> av.AudioFrame:
         loop = asyncio.get_running_loop()
@@ -50,7 +50,7 @@ class Microphone(MediaStreamTrack):
             self._began_s = loop.time()
         await asyncio.sleep(max(0.0, self._began_s + self._frames * 0.02 - loop.time()))
         noise = self._rng.normal(0, 12, FRAME).astype(np.int16)
-        samples = noise + self._waiting.popleft() if self._waiting else noise
+        samples = noise + self._to_say.popleft() if self._to_say else noise
         frame = av.AudioFrame.from_ndarray(samples.astype(np.int16).reshape(1, -1), format="s16", layout="mono")
         frame.sample_rate = RATE_HZ
         frame.pts = self._frames * FRAME
@@ -140,7 +140,7 @@ class Caller:
             while True:
                 frame = await track.recv()
                 assert isinstance(frame, av.AudioFrame)
-                samples = frame.to_ndarray().reshape(-1, len(frame.layout.channels))[:, 0]
+                samples = frame.to_ndarray().reshape(-1, len(frame.layout.channels))[:, 0].astype(np.int16)
                 self.heard.append((asyncio.get_running_loop().time(), samples))
                 self._changed.set()
         except MediaStreamError:

@@ -61,6 +61,9 @@ export class RtcLeg {
       const offer = { method: "POST", headers: this.#headers("application/sdp"), body: peer.localDescription.sdp };
       const answered = await this.#ask(this.path, offer, OFFER_KINDS);
       this.#resource = answered.headers.get("Location") ?? "";
+      const resume = answered.headers.get("Voicegate-Resume");
+      // The token in the path is used up, whatever becomes of this leg.
+      if (resume && this.path.includes("resume=")) this.#tell("message", { type: "started", resume });
       const sdp = await answered.text();
       if (this.#over) return this.#parting && this.#goodbye();
       await peer.setRemoteDescription({ type: "answer", sdp });

@@ -71,7 +71,7 @@ const FACTS = {
 
   started(state, { call, resume, flow }) {
     if (!BUSY.has(state.phase)) return same(state);
-    return [{ ...state, call, resume: resume ?? state.resume, flow: flow || state.flow }, [["save"]]];
+    return [{ ...state, call: call ?? state.call, resume: resume ?? state.resume, flow: flow || state.flow }, [["save"]]];
   },
 
   shaky(state) {
