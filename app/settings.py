@@ -28,6 +28,7 @@ from pydantic import (
     model_validator,
 )
 
+from app.core.events import DRAIN
 from flows import patterns
 from flows.values import MAX_PATTERN_VALUE_CHARS
 
@@ -63,13 +64,15 @@ class _Part(BaseModel):
 class Token(_Part):
     """A bearer token: either itself or its SHA-256, which `printf %s TOKEN | sha256sum` gives."""
 
-    name: str = Field(pattern=r"^(?!drain$)[\w.@-]{1,64}$")  # the server itself hangs up as "drain"
+    name: str = Field(pattern=r"^[\w.@-]{1,64}$")
     role: Role
     token: SecretStr | None = None
     token_hash: str | None = Field(default=None, pattern=r"^[0-9a-fA-F]{64}$")
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
+        if self.name == DRAIN:
+            raise ValueError(f"name must not be {DRAIN}: as such the server itself hangs up")
         if (self.token is None) == (self.token_hash is None):
             raise ValueError("needs either token or token_hash")
         if self.token is not None:

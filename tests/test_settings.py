@@ -116,6 +116,11 @@ def test_tables_in_the_file(tmp_path: Path) -> None:
         ("TOKENS", "[{", "VOICEGATE_TOKENS: is not valid JSON"),
         ("TOKENS", '[{"name": "x", "role": "king", "token": "' + SECRET + '"}]', "VOICEGATE_TOKENS[0].role: input"),
         ("TOKENS", '[{"name": "x", "role": "admin"}]', "VOICEGATE_TOKENS[0]: needs either token or token_hash"),
+        ("TOKENS", '[{"name": "drain", "role": "admin"}]', "VOICEGATE_TOKENS[0]: name must not be drain"),
+        ("MEDIA_PORTS", "40000", "VOICEGATE_MEDIA_PORTS: must be a range such as 40000-40999"),
+        ("MEDIA_PORTS", "5-70000", "VOICEGATE_MEDIA_PORTS: must be a range within 1024-65535"),
+        ("MEDIA_HOST", "here", "VOICEGATE_MEDIA_HOST: must be an IP address"),
+        ("ALLOWED_ORIGINS", "https://a.example/path", "VOICEGATE_ALLOWED_ORIGINS[0]: must have no path"),
         ("TOKENS", '[{"name": "x", "role": "admin", "token": "short-s3cret"}]', "VOICEGATE_TOKENS[0]: token must have"),
         (
             "TOKENS",
