@@ -26,7 +26,10 @@ from aiortc import (
     RTCSctpCapabilities,
     RTCSctpTransport,
 )
+from pylibsrtp import SRTP_MAX_TRAILER_LEN
+from pylibsrtp._binding import ffi, lib
 
+MAX_PACKET_BYTES: Final = 1500  # of SRTP
 MAX_DATAGRAM_BYTES: Final = 2048
 """The receive buffer of a socket; asyncio's own is 256 KiB for each datagram."""
 MAX_QUEUED: Final = 64  # DTLS datagrams that wait to be read
@@ -108,6 +111,7 @@ class Peer:
         self._dtls = RTCDtlsTransport(transport, [identity])
         self._dtls._set_role("server" if remote.active else "client")
         self._dtls.on("statechange", self._dtls_changed)
+        self._srtp: _Srtp | None = None  # once there are keys
         self._sctp: RTCSctpTransport | None = None
         self._channel: RTCDataChannel | None = None
         self._candidates = 0
@@ -177,6 +181,7 @@ class Peer:
         await self._dtls.start(RTCDtlsParameters(fingerprints=fingerprints))
         if self._dtls.state != "connected":
             raise PeerError("the DTLS handshake failed")
+        self._srtp = _Srtp(self._dtls._tx_srtp, self._dtls._rx_srtp)
         self._connected = True
         if remote.sctp_port:
             self._sctp = RTCSctpTransport(self._dtls)
@@ -200,27 +205,22 @@ class Peer:
 
     def send_rtp(self, packet: bytes) -> None:
         """Dropped while there is no connection."""
-        session = self._dtls._tx_srtp
-        if session is not None:
-            self._ice.send_now(session.protect(packet))
+        if self._srtp is not None:
+            self._ice.send_now(self._srtp.protect(packet))
 
     def send_rtcp(self, packet: bytes) -> None:
-        session = self._dtls._tx_srtp
-        if session is not None:
-            self._ice.send_now(session.protect_rtcp(packet))
+        if self._srtp is not None:
+            self._ice.send_now(self._dtls._tx_srtp.protect_rtcp(packet))
 
     def _datagram(self, data: bytes) -> None:
         """SRTP or SRTCP, which share a port (RFC 5761, 4)."""
-        session = self._dtls._rx_srtp
-        if session is None or self._closing or len(data) < 2:
+        if self._srtp is None or self._closing or not 2 <= len(data) <= MAX_PACKET_BYTES:
             return
         try:
             if 192 <= data[1] <= 223:
-                packet = session.unprotect_rtcp(data)
-                self._listener.rtcp(packet)
+                self._listener.rtcp(self._dtls._rx_srtp.unprotect_rtcp(data))
             else:
-                packet = session.unprotect(data)
-                self._listener.rtp(packet)
+                self._listener.rtp(self._srtp.unprotect(data))
         except pylibsrtp.Error:
             self.stray_packets += 1
 
@@ -256,6 +256,34 @@ class Peer:
     def _dtls_changed(self) -> None:
         if self._connected and not self._closing and self._dtls.state in ("closed", "failed"):
             self._listener.peer_lost()
+
+
+class _Srtp:
+    """RTP's way through libsrtp, past the wrapper, which makes four objects for each packet."""
+
+    def __init__(self, tx: pylibsrtp.Session, rx: pylibsrtp.Session) -> None:
+        self._keep = tx, rx
+        self._tx, self._rx = tx._srtp[0], rx._srtp[0]
+        self._packet = ffi.new("char[]", MAX_PACKET_BYTES + SRTP_MAX_TRAILER_LEN)
+        self._bytes = ffi.buffer(self._packet)
+        self._size = ffi.new("int *")
+
+    def protect(self, packet: bytes) -> bytes:
+        size = self._size
+        self._bytes[: len(packet)] = packet
+        size[0] = len(packet)
+        if lib.srtp_protect(self._tx, self._packet, size):
+            raise PeerError("a packet could not be encrypted")
+        return bytes(self._bytes[: size[0]])
+
+    def unprotect(self, packet: bytes) -> bytes:
+        """Raises `pylibsrtp.Error` for what is not the peer's, or came twice."""
+        size = self._size
+        self._bytes[: len(packet)] = packet
+        size[0] = len(packet)
+        if code := lib.srtp_unprotect(self._rx, self._packet, size):
+            raise pylibsrtp.Error(code)
+        return bytes(self._bytes[: size[0]])
 
 
 class _Ice(Connection):

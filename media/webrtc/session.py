@@ -11,7 +11,7 @@ from media.digits import DigitReader
 from media.gateway import Admission
 from media.jitter import JitterBuffer
 from media.leg import CloseCode, Leg
-from media.opus import DTX_BYTES, LOSS_PERCENT, Opus
+from media.opus import DTX_BYTES, Opus
 from media.rtp import RtpError, RtpPacket, RtpReceiver, RtpSender
 from media.webrtc import messages
 from media.webrtc.messages import DIGITS, Digit, MessageError, Ping, Text
@@ -24,6 +24,7 @@ KEEP_ALIVE_MS: Final = 400  # between packets of silence after that (RFC 7587, 3
 MAX_CONCEALED: Final = 15  # frames in a row; then it is plain silence
 MAX_QUIET_MS: Final = 8000  # without anything from the peer: it is gone
 GOODBYE_MS: Final = 500  # after the connection's end, for a goodbye that is still on its way
+LOSS_KEPT: Final = 0.7  # of what was lost once, with each further report: for that long packets carry copies
 REPORT_MS: Final = 5000  # between RTCP reports (RFC 3550, 6.2)
 MAX_PACKETS_PER_S: Final = 250  # what comes beyond is dropped
 MAX_MESSAGES_PER_S: Final = 50
@@ -73,6 +74,7 @@ class Session:
         self._messages = _Rate(MAX_MESSAGES_PER_S)
         self._gap = False
         self._missing = 0  # frames in a row
+        self._lost_percent = 0.0  # at the peer
         self._loop = asyncio.get_running_loop()
         self.excess_packets = 0
         self.bad_packets = 0
@@ -186,7 +188,8 @@ class Session:
             return
         heard = self._receiver.rtcp(packet, int(self._loop.time() * 1000))
         if heard is not None and isinstance(self.codec, Opus):
-            self.codec.expect_loss(round(max(heard.lost_percent, LOSS_PERCENT)))
+            self._lost_percent = max(heard.lost_percent, self._lost_percent * LOSS_KEPT)
+            self.codec.expect_loss(round(self._lost_percent))
 
     def message(self, text: str) -> None:
         if self.over:

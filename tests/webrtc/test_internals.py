@@ -4,11 +4,14 @@ import inspect
 
 import aioice
 import aiortc
+import pylibsrtp
+import pytest
 from aioice.candidate import candidate_foundation, candidate_priority
 from aioice.ice import StunProtocol, get_host_addresses
 from aiortc import RTCCertificate, RTCDtlsTransport, RTCSctpTransport
+from pylibsrtp._binding import lib
 
-from media.webrtc.peer import Addresses, _Ice, _IceTransport
+from media.webrtc.peer import Addresses, _Ice, _IceTransport, _Srtp
 
 
 def parameters(function: object) -> list[str]:
@@ -36,6 +39,23 @@ async def test_a_pair_has_a_socket_and_an_address() -> None:
     assert "active_pair.remote_addr" in source
     assert "self.transport.sendto(data, addr)" in inspect.getsource(StunProtocol.send_data)
     assert "self.receiver.data_received(" in inspect.getsource(StunProtocol.datagram_received)
+
+
+def test_the_srtp_binding() -> None:
+    policy = pylibsrtp.Policy(key=bytes(30), ssrc_type=pylibsrtp.Policy.SSRC_ANY_OUTBOUND)
+    session = pylibsrtp.Session(policy)
+    packet = bytes((0x80, 0, 0, 1)) + bytes(40)
+    other = pylibsrtp.Session(policy)
+    ours = _Srtp(
+        session, pylibsrtp.Session(pylibsrtp.Policy(key=bytes(30), ssrc_type=pylibsrtp.Policy.SSRC_ANY_INBOUND))
+    )
+    sealed = ours.protect(packet)
+    assert sealed == other.protect(packet)
+    assert ours.unprotect(sealed) == packet
+    with pytest.raises(pylibsrtp.Error):
+        ours.unprotect(sealed[:-1] + b"x")
+    assert isinstance(sealed, bytes)
+    assert {"srtp_protect", "srtp_unprotect"} <= set(dir(lib))
 
 
 async def test_the_dtls_transport() -> None:

@@ -1,0 +1,135 @@
+"""What a WebRTC call costs: light callers whose frames were encoded before.
+
+`python -m tests.bench.webrtc [CALLS]`: the media path alone (SRTP, jitter buffer, codec, ear, playout, clock) at
+ordinary talk shares, agent 45 % and caller 40 % with DTX between; and a whole server with scripted speech.
+"""
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+import numpy as np
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from media.audio import FRAME_MS, Resampler
+from media.codec import Codec, Pcmu
+from media.opus import DTX_BYTES, Opus
+from media.webrtc.peer import certificate
+from tests.bench import machine, voices
+from tests.bench.dialect import Plain
+from tests.bench.server import Server, running
+from tests.webrtc.light import LightCaller
+
+SETTLE_S = 4.0
+WINDOW_S = 20.0
+PERIOD_S = 10.0  # of one caller's talking and listening
+CALLER_SHARE = 0.4
+AGENT_SHARE = 0.45
+
+
+def frames(codec: Codec) -> list[bytes]:
+    """Somebody's speech for `CALLER_SHARE` of a period, then a quiet room, as a browser sends them with DTX."""
+    rng = np.random.default_rng(2)
+    sounds = voices.record(Plain.rate_hz, ulaw=False)
+    speech = np.concatenate([frame.pcm for each in sounds.utterances for frame in each])
+    speech = Resampler(Plain.rate_hz, codec.rate_hz).process(speech)
+    size = codec.rate_hz * FRAME_MS // 1000
+    count = round(PERIOD_S * 1000 / FRAME_MS)
+    talking = round(count * CALLER_SHARE)
+    made = []
+    for at in range(count):
+        if at < talking:
+            start = at * size % (len(speech) - size)
+            made.append(codec.encode(speech[start : start + size]))
+        elif codec.name == "opus":
+            payload = codec.encode(np.zeros(size, np.int16))
+            made.append(payload if len(payload) > DTX_BYTES and at % 20 == 0 else b"")
+        else:
+            made.append(codec.encode(rng.normal(0, 5, size).astype(np.int16)))
+    return made
+
+
+async def load(server: Server, name: str, sent: Sequence[bytes], count: int) -> tuple[float, int]:
+    """CPU milliseconds of the server a call-second, and packets of the agents' that came a call-second."""
+    identity = certificate()
+    url = f"http://{server.host}:{server.port}"
+    chance = random.Random(1)
+    async with aiohttp.ClientSession() as http:
+        callers = [LightCaller(url, http, name, identity) for _ in range(count)]
+        for caller in callers:
+            await caller.dial()
+        offsets = [chance.randrange(len(sent)) for _ in callers]
+
+        async def speak() -> None:
+            loop = asyncio.get_running_loop()
+            due_s = loop.time()
+            at = 0
+            while True:
+                for caller, offset in zip(callers, offsets, strict=True):
+                    payload = sent[(at + offset) % len(sent)]
+                    if payload:
+                        caller.send(payload)
+                    else:
+                        caller.sender.skip(caller.ticks)
+                at += 1
+                due_s += FRAME_MS / 1000
+                await asyncio.sleep(max(0.0, due_s - loop.time()))
+
+        async with asyncio.TaskGroup() as group:
+            speaking = group.create_task(speak())
+            await asyncio.sleep(SETTLE_S)
+            packets, before = sum(len(caller.received) for caller in callers), machine.usage(server.pid)
+            await asyncio.sleep(WINDOW_S)
+            used = machine.usage(server.pid) - before
+            packets = sum(len(caller.received) for caller in callers) - packets
+            speaking.cancel()
+        for caller in callers:
+            await caller.close()
+    return used.cpu_ms / WINDOW_S / count, round(packets / WINDOW_S / count)
+
+
+@contextmanager
+def media_alone() -> Iterator[Server]:
+    process = subprocess.Popen(
+        (sys.executable, "-m", "tests.bench.media_server", str(AGENT_SHARE)), stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        address = urlsplit(process.stdout.readline().strip())
+        machine.pin(process.pid, machine.SERVER_CORE)
+        yield Server(process.pid, address.hostname or "", address.port or 0, Path())
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def main() -> None:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 40
+    out = Console(highlight=False, width=120)
+    machine.pin(os.getpid(), machine.LOAD_CORE)
+    table = Table(title=f"WebRTC, {count} calls on one core", title_justify="left", box=None)
+    for head in ("codec", "what runs", "agent packets a call-second", "CPU ms a call-second", "promised"):
+        table.add_column(head)
+    for codec, goal in ((Opus(), "6"), (Pcmu(), "4")):
+        sent = frames(codec)
+        for server_of, what in (
+            (media_alone, "the media path, both talk in turn"),
+            (running, "a whole server, likewise"),
+        ):
+            with server_of() as server:
+                cost, packets = uvloop.run(load(server, codec.name.lower(), sent, count))
+            table.add_row(codec.name, what, str(packets), f"{cost:.2f}", goal if server_of is media_alone else "")
+    out.print(table)
+
+
+if __name__ == "__main__":
+    main()
