@@ -1,7 +1,7 @@
 // What an operator does to a live call: end it, or listen to it. Both are written into the call's journal with the name.
 
 import { post } from "./api.js";
-import { h } from "./dom.js";
+import { h } from "../shared/dom.js";
 
 // Asks once more, then ends the call.
 export function hangUp({ path, row, name }) {

@@ -4,7 +4,7 @@ import { getJson, post } from "./api.js";
 import { CallView } from "./call.js";
 import { FlowsView } from "./flows.js";
 import { LiveView, RecordedView } from "./lists.js";
-import { h } from "./dom.js";
+import { h } from "../shared/dom.js";
 
 const main = document.getElementById("main");
 const who = document.getElementById("who");

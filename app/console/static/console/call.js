@@ -8,7 +8,7 @@ import { Listen } from "./listen.js";
 import { Player } from "./player.js";
 import { Transcript } from "./transcript.js";
 import { Waterfall } from "./waterfall.js";
-import { h } from "./dom.js";
+import { h } from "../shared/dom.js";
 
 const REFRESH_MS = 1500; // how often a live call's spans are fetched, at most
 const GROW_MS = 250;
@@ -112,6 +112,7 @@ export class CallView {
         row.trouble ? h("span", { class: "call-trouble" }, row.trouble_text || plural(row.trouble, "trouble")) : null,
       ),
       h("dl", { class: "facts" }, ...facts.map(([name, text]) => h("div", {}, h("dt", {}, name), h("dd", {}, text)))),
+      ...(this.about.problem ? [h("p", { class: "notice bad", role: "alert" }, this.about.problem)] : []),
     );
   }
 

@@ -2,7 +2,8 @@
 
 import { getJson, getText } from "./api.js";
 import { count, percent, plural } from "./format.js";
-import { h } from "./dom.js";
+import { h } from "../shared/dom.js";
+import { parseDrawing } from "../shared/drawing.js";
 
 export class FlowsView {
   constructor({ name }) {
@@ -46,11 +47,7 @@ export class FlowsView {
   drawing(flow) {
     const place = h("div", { class: "drawing", tabindex: "0", role: "group", "aria-label": `Drawing of ${flow.name}` });
     getText(`/api/flows/${encodeURIComponent(flow.name)}/graph.svg`, this.aborted.signal).then(
-      (text) => {
-        const svg = new DOMParser().parseFromString(text, "image/svg+xml").documentElement;
-        if (svg.localName !== "svg") throw new Error("no drawing");
-        place.append(document.importNode(svg, true));
-      },
+      (text) => place.append(parseDrawing(text)),
     ).catch((error) => {
       if (error.name !== "AbortError") place.append(h("p", { class: "quiet" }, "The drawing cannot be shown."));
     });

@@ -1,7 +1,7 @@
 // The call's state as it was after one record, and the tables that go with it: verdicts, turns, raw records.
 
 import { clock, value } from "./format.js";
-import { h } from "./dom.js";
+import { h } from "../shared/dom.js";
 
 const KEPT_VIEWS = 400;
 const RECORDS_A_PAGE = 40;

@@ -1,56 +1,44 @@
 // Listening in: a WebRTC leg that only receives. It says who listens, for as long as it lasts.
 
-import { post } from "./api.js";
-import { h } from "./dom.js";
+import { h } from "../shared/dom.js";
+import { RtcLeg } from "../shared/rtc.js";
+
+const ON = (name) => `${name} is listening. The journal says so; the caller hears nothing of it.`;
 
 export class Listen {
   constructor({ call, name }) {
     this.call = call;
     this.name = name;
+    this.leg = null;
     this.audio = h("audio", { autoplay: "" });
     this.button = h("button", { type: "button", class: "button" }, "Listen in");
     this.told = h("span", { role: "status" });
     this.element = h("div", { class: "listen", role: "group", "aria-label": "Listening in" }, this.told, this.button, this.audio);
-    this.button.addEventListener("click", () => (this.peer ? this.stop("") : this.start()));
+    this.button.addEventListener("click", () => (this.leg ? this.stop("") : this.start()));
   }
 
-  async start() {
+  start() {
+    const leg = (this.leg = new RtcLeg({
+      path: `/webrtc?listen=${encodeURIComponent(this.call)}`,
+      channel: false,
+      on: {
+        up: () => this.show(ON(this.name), true),
+        shaky: () => this.show("The connection is unstable.", true),
+        down: (error) => this.leg === leg && this.stop(error.message),
+        track: (stream) => {
+          this.audio.srcObject = stream;
+        },
+      },
+    }));
     this.show("Connecting …", true);
-    try {
-      const { token, ice_servers: iceServers } = await post("/api/webrtc/token");
-      const peer = (this.peer = new RTCPeerConnection({ iceServers: iceServers ?? [] }));
-      peer.addTransceiver("audio", { direction: "recvonly" });
-      peer.ontrack = (event) => {
-        this.audio.srcObject = event.streams[0] ?? new MediaStream([event.track]);
-      };
-      peer.onconnectionstatechange = () => this.changed(peer);
-      await peer.setLocalDescription(await peer.createOffer());
-      await gathered(peer);
-      const response = await fetch(`/webrtc?listen=${encodeURIComponent(this.call)}`, {
-        method: "POST",
-        headers: { "Content-Type": "application/sdp", Authorization: `Bearer ${token}` },
-        body: peer.localDescription.sdp,
-      });
-      if (!response.ok) throw new Error(response.status === 403 ? "Your token does not allow this." : `The server refused (${response.status}).`);
-      this.leg = response.headers.get("Location");
-      await peer.setRemoteDescription({ type: "answer", sdp: await response.text() });
-    } catch (error) {
-      this.stop(error.message);
-    }
-  }
-
-  changed(peer) {
-    if (peer !== this.peer) return;
-    if (peer.connectionState === "connected") this.show(`${this.name} is listening. The journal says so; the caller hears nothing of it.`, true);
-    if (peer.connectionState === "failed" || peer.connectionState === "closed") this.stop("The connection for listening was lost.");
+    leg.open();
   }
 
   stop(words) {
-    const { leg, peer } = this;
-    this.peer = this.leg = null;
-    peer?.close();
+    const { leg } = this;
+    this.leg = null;
+    leg?.close({ goodbye: true });
     this.audio.srcObject = null;
-    if (leg) fetch(leg, { method: "DELETE", keepalive: true }).catch(() => {});
     this.show(words, false);
   }
 
@@ -61,16 +49,6 @@ export class Listen {
   }
 
   close() {
-    if (this.peer) this.stop("");
+    if (this.leg) this.stop("");
   }
-}
-
-const GATHER_MS = 1500;
-
-function gathered(peer) {
-  return new Promise((done) => {
-    if (peer.iceGatheringState === "complete") done();
-    peer.addEventListener("icegatheringstatechange", () => peer.iceGatheringState === "complete" && done());
-    setTimeout(done, GATHER_MS);
-  });
 }

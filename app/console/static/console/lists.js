@@ -3,7 +3,7 @@
 import { follow, getJson, query } from "./api.js";
 import { clock, count, moment, plural, shortId } from "./format.js";
 import { Grid, write, writeLink } from "./grid.js";
-import { h } from "./dom.js";
+import { h } from "../shared/dom.js";
 
 const PAGE_CALLS = 100;
 const TICK_MS = 1000;

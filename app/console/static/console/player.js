@@ -1,7 +1,7 @@
 // The recording, under the same cursor as everything else.
 
 import { clock } from "./format.js";
-import { h } from "./dom.js";
+import { h } from "../shared/dom.js";
 
 const SPEEDS = [1, 1.5, 2, 0.75];
 const SKIP_MS = 5000;

@@ -1,7 +1,7 @@
 // What was said and done, line by line; the line under the cursor is lit. Moving through the lines moves the cursor.
 
 import { clock } from "./format.js";
-import { h } from "./dom.js";
+import { h } from "../shared/dom.js";
 
 const CHUNK = 400; // lines made per frame, so that an hour's call does not freeze the page
 const ROOM_PX = 48;

@@ -2,7 +2,7 @@
 // The cursor is an element of its own above the canvas, so that playing a recording redraws nothing.
 
 import { clock, spoken } from "./format.js";
-import { h } from "./dom.js";
+import { h } from "../shared/dom.js";
 
 const LANES = {
   step: "Step",
