@@ -92,6 +92,7 @@ function bars(label, head, pairs, whole, tone = "") {
 function bar(parts, most) {
   const element = h("div", { class: "bar", "aria-hidden": "true" });
   for (const [n, tone] of parts) {
+    if (!n) continue;
     const part = h("span", { class: tone ? `bar-${tone}` : "" });
     part.style.width = `${(100 * n) / most}%`;
     element.append(part);
@@ -116,7 +117,7 @@ function tools(given) {
         h("p", { class: "tool-told" }, `${plural(tool.requested, "request")} · ${count(tool.allowed)} allowed · ${count(total)} refused`),
         bar([[tool.allowed, "good"], [total, "bad"]], most),
         refused.length
-          ? h("ul", { class: "reasons", "aria-label": `Why ${name} was refused` }, ...refused.map(([rule, n]) => h("li", {}, h("code", {}, rule), ` ${count(n)}`)))
+          ? h("ul", { class: "reasons", "aria-label": `Why ${name} was refused` }, ...refused.map(([rule, n]) => h("li", {}, h("code", {}, rule), ` × ${count(n)}`)))
           : null,
       );
     }),

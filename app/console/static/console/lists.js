@@ -52,7 +52,7 @@ function age(row) {
 }
 
 const ORDERS = {
-  trouble: ["What went wrong first", (a, b) => b.trouble - a.trouble || byStart(a, b)],
+  trouble: ["Trouble first", (a, b) => b.trouble - a.trouble || byStart(a, b)],
   newest: ["Newest first", (a, b) => byStart(a, b)],
   longest: ["Longest first", (a, b) => byStart(b, a)],
 };

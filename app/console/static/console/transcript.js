@@ -143,7 +143,7 @@ export class Transcript {
     line.setAttribute("aria-selected", "true");
     this.list.setAttribute("aria-activedescendant", line.id);
     // Scrolls the list alone, never the page.
-    const top = line.offsetTop - this.list.offsetTop;
+    const top = line.offsetTop; // from the list's own top: it is positioned
     const view = this.list.clientHeight;
     if (top < this.list.scrollTop + ROOM_PX || top + line.offsetHeight > this.list.scrollTop + view - ROOM_PX) {
       this.list.scrollTop = top - view / 2;
