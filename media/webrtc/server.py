@@ -32,6 +32,20 @@ class Gone(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class _Life:
+    """One leg from its offer on, and the task that it is."""
+
+    session: Session
+    offer: Offer
+    task: asyncio.Task[None]
+
+    def over(self) -> None:
+        """The session is: a connection that does not stand yet is not waited for."""
+        if not self.session.attached:
+            self.task.cancel()
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     sdp: str
     resource: str  # unguessable: who knows it may end the leg
@@ -47,7 +61,7 @@ class WebRtcServer:
         self._ticker = ticker
         self._addresses = addresses
         self._waiting: Counter[str] = Counter()  # by address
-        self._sessions: dict[str, tuple[Session, Offer]] = {}
+        self._lives: dict[str, _Life] = {}  # by resource
         self._group: asyncio.TaskGroup | None = None
         self._stopping = asyncio.Event()
         self._certificate: tuple[float, Certificate] | None = None
@@ -57,9 +71,10 @@ class WebRtcServer:
         """Until `stop`; then the connections that are left are closed."""
         async with asyncio.TaskGroup() as self._group:
             await self._stopping.wait()
-            for session, _ in list(self._sessions.values()):
-                session.leg.gone(goodbye=False)
-                session.close(CloseCode.going_away, "the server stops")
+            for life in list(self._lives.values()):
+                life.session.leg.gone(goodbye=False)
+                life.session.close(CloseCode.going_away, "the server stops")
+                life.over()
         self._group = None
 
     def stop(self) -> None:
@@ -71,27 +86,29 @@ class WebRtcServer:
             raise Refused(CloseCode.going_away, "the server stops")
         wanted = offer.read(text)
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        life = self._group.create_task(self._live(request, wanted, answered), name="webrtc leg")
+        task = self._group.create_task(self._live(request, wanted, answered), name="webrtc leg")
         try:
             return await answered
         except asyncio.CancelledError:
-            life.cancel()
+            task.cancel()
             raise
 
     async def candidates(self, resource: str, fragment: str) -> None:
         """Candidates that come later. Raises `Gone`, `media.sdp.SdpError` and `media.webrtc.offer.IceRestart`."""
-        session, wanted = self._session(resource)
-        assert session.peer is not None
-        for candidate in offer.fragment(fragment, wanted.remote.ufrag):
-            await session.peer.add_candidate(candidate)
+        life = self._life(resource)
+        assert life.session.peer is not None
+        for candidate in offer.fragment(fragment, life.offer.remote.ufrag):
+            await life.session.peer.add_candidate(candidate)
 
     def delete(self, resource: str) -> None:
         """The peer said goodbye. Raises `Gone`."""
-        self._session(resource)[0].gone(goodbye=True)
+        life = self._life(resource)
+        life.session.gone(goodbye=True)
+        life.over()
 
-    def _session(self, resource: str) -> tuple[Session, Offer]:
+    def _life(self, resource: str) -> _Life:
         try:
-            return self._sessions[resource]
+            return self._lives[resource]
         except KeyError:
             raise Gone("there is no such leg") from None
 
@@ -108,6 +125,8 @@ class WebRtcServer:
         except Exception as error:  # noqa: BLE001  # ours, and it ends this leg only
             log.error("a WebRTC leg failed: %s", type(error).__name__)
             _refuse(answered, Refused(CloseCode.internal_error, "internal error"))
+        finally:
+            _refuse(answered, Refused(CloseCode.going_away, "the server stops"))
 
     async def _connect(
         self, request: LegRequest, wanted: Offer, answered: asyncio.Future[Answer], waiting: ExitStack
@@ -117,7 +136,9 @@ class WebRtcServer:
         session = Session(wanted, admission, ssrc=ssrc, cname=cname)
         peer = session.peer = Peer(wanted.remote, session, self._identity(), self._addresses)
         resource = secrets.token_urlsafe(24)
-        self._sessions[resource] = session, wanted
+        task = asyncio.current_task()
+        assert task is not None
+        self._lives[resource] = _Life(session, wanted, task)
         try:
             await peer.gather()
             sdp = offer.answer(wanted, peer, ssrc, cname)
@@ -131,11 +152,13 @@ class WebRtcServer:
             await self._attached(session)
         except TimeoutError:
             raise PeerError(f"no connection within {CONNECT_TIMEOUT_S} s") from None
+        except PeerError:  # nobody's fault here: the call is told below that it has lost this leg
+            raise
         except Exception as error:
             session.failed(error)
             raise
         finally:
-            del self._sessions[resource]
+            del self._lives[resource]
             session.gone(goodbye=False)
             await peer.close()
 

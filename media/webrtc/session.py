@@ -49,7 +49,7 @@ class Session:
         self.peer: Peer | None = None  # set before the connection
         self.ended = asyncio.Event()
         self._handler = admission.handler
-        self._attached = False
+        self.attached = False  # the call has this leg
         clock_hz = self.codec.clock_hz
         self._frame_ticks = clock_hz * FRAME_MS // 1000
         self._payload_type = offer.codec.payload_type
@@ -86,7 +86,7 @@ class Session:
         return self.ended.is_set()
 
     def attach(self) -> None:
-        self._attached = True
+        self.attached = True
         try:
             self._handler.attach(self.leg)
         except Exception as error:  # noqa: BLE001  # ours, and it ends this call only
@@ -217,7 +217,7 @@ class Session:
 
     def peer_lost(self) -> None:
         """A page that hangs up closes its connection and says so over HTTP: either may be here first."""
-        if self._attached:
+        if self.attached:
             self._lost_at_ms = self._lost_at_ms or self._now_ms
         else:
             self.gone(goodbye=False)
@@ -225,7 +225,7 @@ class Session:
     def gone(self, *, goodbye: bool) -> None:
         """The peer left: it said so, or it is not heard of any more."""
         if not self.over:
-            self.leg.gone(goodbye=goodbye and self._attached)
+            self.leg.gone(goodbye=goodbye and self.attached)
             self.ended.set()
 
     def failed(self, error: Exception) -> None:
