@@ -22,7 +22,7 @@ def check(request: Request, allowed: Collection[str]) -> dict[str, str]:
         "Access-Control-Allow-Origin": origin,
         "Access-Control-Allow-Methods": "POST, PATCH, DELETE",
         "Access-Control-Allow-Headers": "Authorization, Content-Type",
-        "Access-Control-Expose-Headers": "Location, Voicegate-Resume",
+        "Access-Control-Expose-Headers": "Location, Retry-After, Voicegate-Resume",
         "Access-Control-Max-Age": str(CORS_S),
         "Vary": "Origin",
     }

@@ -1,10 +1,11 @@
 """WebRTC's signalling over HTTP in the manner of WHIP (RFC 9725), and the tokens for it."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi.routing import APIRoute
 
 from app.api import origins
 from app.api.access import Identity, bearer
@@ -31,6 +32,10 @@ STATUS: Final = {
     CloseCode.going_away: 503,
     CloseCode.timeout: 503,
 }
+HINTS: Final[Mapping[int, dict[str, str]]] = {
+    401: {"WWW-Authenticate": "Bearer"},
+    503: {"Retry-After": str(RETRY_S)},
+}
 
 
 def router(
@@ -40,12 +45,11 @@ def router(
     who: Callable[[Request], Awaitable[Identity]],
 ) -> APIRouter:
     """`who` says whose a request for a token is, or raises as FastAPI's dependencies do."""
-    api = APIRouter()
+    api = APIRouter(route_class=_readable(settings.allowed_origins))
 
     @api.post("/api/webrtc/token")
     async def token(request: Request, identity: Annotated[Identity, Depends(who)]) -> dict[str, Any]:
         """A token for one offer, with the ICE servers for it."""
-        origins.check(request, settings.allowed_origins)
         try:
             minted = tickets.mint(identity, _source(settings, request))
         except TooManyTickets:
@@ -56,7 +60,6 @@ def router(
     @api.post("/webrtc/{flow}")
     async def offer(request: Request, flow: str = "") -> Response:
         """An offer in, an answer out; the leg's resource is in `Location`."""
-        cors = origins.check(request, settings.allowed_origins)
         text = await _body(request, SDP, MAX_SDP_BYTES)
         try:
             answer = await server.offer(_leg_request(settings, request, flow), text)
@@ -64,10 +67,8 @@ def router(
             raise HTTPException(400, str(error)) from None
         except Refused as error:
             status = STATUS.get(error.code, 500)
-            headers = {"Retry-After": str(RETRY_S)} if status == 503 else {"WWW-Authenticate": "Bearer"}
-            raise HTTPException(status, error.reason, headers) from None
+            raise HTTPException(status, error.reason, HINTS.get(status)) from None
         headers = {
-            **cors,
             "Location": f"/webrtc/leg/{answer.resource}",
             "Accept-Patch": FRAGMENT,
             "Voicegate-Resume": answer.resume,  # also where the connection does not come about
@@ -77,7 +78,6 @@ def router(
 
     @api.patch("/webrtc/leg/{resource}")
     async def candidates(request: Request, resource: str) -> Response:
-        cors = origins.check(request, settings.allowed_origins)
         text = await _body(request, FRAGMENT, MAX_FRAGMENT_BYTES)
         try:
             await server.candidates(resource, text)
@@ -87,17 +87,16 @@ def router(
             raise HTTPException(422, str(error)) from None
         except SdpError as error:
             raise HTTPException(400, str(error)) from None
-        return Response(status_code=204, headers=cors)
+        return Response(status_code=204)
 
     @api.delete("/webrtc/leg/{resource}")
     async def goodbye(request: Request, resource: str) -> Response:
         """The caller hangs up. Once more does no harm."""
-        cors = origins.check(request, settings.allowed_origins)
         try:
             server.delete(resource)
         except Gone as error:
             raise HTTPException(404, str(error)) from None
-        return Response(status_code=200, headers=cors)
+        return Response(status_code=200)
 
     @api.options("/webrtc")
     @api.options("/webrtc/{flow}")
@@ -105,10 +104,31 @@ def router(
     @api.options("/api/webrtc/token")
     async def options(request: Request) -> Response:
         """What a browser asks before it lets a page of an allowed origin call."""
-        cors = origins.check(request, settings.allowed_origins)
-        return Response(status_code=204, headers={**cors, "Accept-Post": SDP})
+        return Response(status_code=204, headers={"Accept-Post": SDP})
 
     return api
+
+
+def _readable(allowed: Collection[str]) -> type[APIRoute]:
+    """Routes for pages of these origins, and no others: what is refused can be read there too."""
+
+    class Route(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handler = super().get_route_handler()
+
+            async def handle(request: Request) -> Response:
+                cors = origins.check(request, allowed)
+                try:
+                    response = await handler(request)
+                except HTTPException as error:
+                    error.headers = {**(error.headers or {}), **cors}
+                    raise
+                response.headers.update(cors)
+                return response
+
+            return handle
+
+    return Route
 
 
 def _leg_request(settings: Settings, request: Request, flow: str) -> LegRequest:

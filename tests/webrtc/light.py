@@ -26,6 +26,7 @@ class LightCaller:
         self.received: list[tuple[float, RtpPacket]] = []
         self.lost = False
         self.location = ""
+        self.resume = ""
         self._url = url
         self._http = http
         self._identity = identity
@@ -66,6 +67,7 @@ class LightCaller:
             body = await response.text()
             assert response.status == 201, f"{response.status}: {body}"
             self.location = response.headers["Location"]
+            self.resume = response.headers["Voicegate-Resume"]
             return body
 
     async def hang_up(self) -> int:

@@ -1,0 +1,38 @@
+"""What a process has more of than before: legs should leave nothing behind."""
+
+import asyncio
+import gc
+
+from media.clock import Ticker
+from media.webrtc.peer import Peer
+from media.webrtc.session import Session
+from tests.e2e.server import PATIENCE_S, Server
+
+
+class Remains:
+    """What a process has more of than before."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        gc.collect()
+        self._before = self._now()
+
+    def _now(self) -> dict[str, int]:
+        found = gc.get_objects()
+        return {
+            "tasks": len(asyncio.all_tasks()),
+            "sockets": sum(isinstance(each, asyncio.DatagramTransport) and not each.is_closing() for each in found),
+            "calls": len(self._server.gate.registry),
+            "ticked": sum(len(each._all) for each in found if isinstance(each, Ticker)),
+            "legs": sum(isinstance(each, Session) for each in found),
+            "peers": sum(isinstance(each, Peer) for each in found),
+        }
+
+    async def none(self) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while self.more():  # garbage tells nobody when it is one
+                gc.collect()
+                await asyncio.sleep(0.05)
+
+    def more(self) -> dict[str, int]:
+        return {name: count for name, count in self._now().items() if count > self._before[name]}
