@@ -101,6 +101,9 @@ async def test_a_voice_cuts_the_agent_off_and_keys_and_a_reload_keep_the_call(tm
         assert calls(server) == {call}
         await page.get_by_role("button", name="Keypad").click()
         await photograph(page, "talk-keypad")
+        await page.set_viewport_size(PHONE)
+        await photograph(page, "talk-phone-in-call")
+        await page.set_viewport_size(DESKTOP)
         await page.get_by_role("button", name="hash").click()
         await expect(page.locator("#status")).to_have_text("Call ended")
         record = await server.over(call)
