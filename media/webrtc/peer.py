@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, cast
 import pylibsrtp
 from aioice import Candidate, Connection
 from aioice.candidate import candidate_foundation, candidate_priority
-from aioice.ice import StunProtocol, get_host_addresses
+from aioice.ice import CandidatePair, StunProtocol, get_host_addresses
 from aiortc import (
     InvalidStateError,
     RTCCertificate,
@@ -294,11 +294,18 @@ class _Ice(Connection):
         self._addresses = addresses
         self.media = media
         self.datagrams = 0
+        self._pair: CandidatePair | None = None  # nominated, when it was used last
+        self._transport: asyncio.DatagramTransport
+        self._address: tuple[str, int]
 
     def send_now(self, data: bytes) -> None:
         pair = self._nominated.get(1)
-        if pair is not None and not pair.protocol.transport.is_closing():
-            pair.protocol.transport.sendto(data, pair.remote_addr)
+        if pair is not self._pair:
+            self._pair = pair
+            if pair is not None:
+                self._transport, self._address = pair.protocol.transport, pair.remote_addr
+        if pair is not None and not self._transport.is_closing():
+            self._transport.sendto(data, self._address)
 
     def data_received(self, data: bytes, component: int) -> None:
         if self._queue.qsize() < MAX_QUEUED:

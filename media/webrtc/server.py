@@ -3,21 +3,19 @@
 import asyncio
 import logging
 import secrets
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
 from media.clock import Ticker
-from media.gateway import Admission, Gateway, LegRequest, Refused
+from media.gateway import Gateway, LegRequest, Refused
 from media.leg import CloseCode
+from media.reception import Reception
 from media.webrtc import offer
 from media.webrtc.offer import Offer
 from media.webrtc.peer import ANYWHERE, Addresses, Certificate, Peer, PeerError, certificate
 from media.webrtc.session import Session
 
-ADMIT_TIMEOUT_S: Final = 10
 CONNECT_TIMEOUT_S: Final = 20  # from the offer to ICE and DTLS
 MAX_WAITING: Final = 100  # offers whose connection does not stand yet
 MAX_WAITING_PER_ADDRESS: Final = 10
@@ -57,10 +55,9 @@ class WebRtcServer:
     """One for the process. `run` owns the connections; `offer` may be called while it runs."""
 
     def __init__(self, gateway: Gateway, ticker: Ticker, addresses: Addresses = ANYWHERE) -> None:
-        self._gateway = gateway
+        self._reception = Reception(gateway, most=MAX_WAITING, most_of_an_address=MAX_WAITING_PER_ADDRESS)
         self._ticker = ticker
         self._addresses = addresses
-        self._waiting: Counter[str] = Counter()  # by address
         self._lives: dict[str, _Life] = {}  # by resource
         self._group: asyncio.TaskGroup | None = None
         self._stopping = asyncio.Event()
@@ -103,6 +100,8 @@ class WebRtcServer:
     def delete(self, resource: str) -> None:
         """The peer said goodbye. Raises `Gone`."""
         life = self._life(resource)
+        if life.session.over:
+            raise Gone("this leg has ended")
         life.session.gone(goodbye=True)
         life.over()
 
@@ -116,7 +115,7 @@ class WebRtcServer:
         """One leg, from the offer to the end of its connection."""
         try:
             with ExitStack() as waiting:
-                waiting.enter_context(self._waiting_place(request.source))
+                waiting.enter_context(self._reception.place(request.source))
                 await self._connect(request, wanted, answered, waiting)
         except Refused as error:
             _refuse(answered, error)
@@ -131,7 +130,7 @@ class WebRtcServer:
     async def _connect(
         self, request: LegRequest, wanted: Offer, answered: asyncio.Future[Answer], waiting: ExitStack
     ) -> None:
-        admission = await self._admit(request)
+        admission = await self._reception.admit(request)
         ssrc, cname = secrets.randbits(32), secrets.token_hex(8)
         session = Session(wanted, admission, ssrc=ssrc, cname=cname)
         peer = session.peer = Peer(wanted.remote, session, self._identity(), self._addresses)
@@ -174,27 +173,6 @@ class WebRtcServer:
             self.legs -= 1
             self._ticker.discard(session)
         await asyncio.sleep(GOODBYE_S)
-
-    async def _admit(self, request: LegRequest) -> Admission:
-        try:
-            async with asyncio.timeout(ADMIT_TIMEOUT_S):
-                return await self._gateway.admit(request)
-        except TimeoutError:
-            raise Refused(CloseCode.busy, "the server did not answer in time") from None
-
-    @contextmanager
-    def _waiting_place(self, address: str) -> Iterator[None]:
-        if self._waiting.total() >= MAX_WAITING:
-            raise Refused(CloseCode.busy, "too many connections are waiting")
-        if self._waiting[address] >= MAX_WAITING_PER_ADDRESS:
-            raise Refused(CloseCode.busy, "too many connections from this address are waiting")
-        self._waiting[address] += 1
-        try:
-            yield
-        finally:
-            self._waiting[address] -= 1
-            if not self._waiting[address]:
-                del self._waiting[address]
 
     def _identity(self) -> Certificate:
         now_s = asyncio.get_running_loop().time()

@@ -23,7 +23,8 @@ HANGOVER_FRAMES: Final = 10  # of silence sent after the agent's last sound, so 
 KEEP_ALIVE_MS: Final = 400  # between packets of silence after that (RFC 7587, 3.1.3)
 MAX_CONCEALED: Final = 15  # frames in a row; then it is plain silence
 MAX_QUIET_MS: Final = 8000  # without anything from the peer: it is gone
-GOODBYE_MS: Final = 500  # after the connection's end, for a goodbye that is still on its way
+WATCH_MS: Final = 100  # between looks at the connection
+GOODBYE_MS: Final = 1500  # after the connection's end, for a goodbye that is still on its way
 LOSS_KEPT: Final = 0.7  # of what was lost once, with each further report: for that long packets carry copies
 REPORT_MS: Final = 5000  # between RTCP reports (RFC 3550, 6.2)
 MAX_PACKETS_PER_S: Final = 250  # what comes beyond is dropped
@@ -68,6 +69,7 @@ class Session:
         self._quiet_frames = HANGOVER_FRAMES  # since the agent's last frame
         self._silence_due_ms = 0
         self._report_due_ms = 0
+        self._watch_due_ms = 0
         self._lost_at_ms = 0  # the connection ended then, for whatever reason
         self._last_datagrams = (0, 0)  # the peer's so far, and since when it is that many
         self._packets = _Rate(MAX_PACKETS_PER_S)
@@ -101,9 +103,9 @@ class Session:
         self.leg.tick(now_ms)
         if not self._sent:
             self._say_nothing()
-        if now_ms >= self._report_due_ms:
-            self._report()
-        self._watch()
+        if now_ms >= self._watch_due_ms:
+            self._watch_due_ms = now_ms + WATCH_MS
+            self._watch()
 
     def _hear(self) -> None:
         """What is due out of the jitter buffer. Gaps and pauses are filled, so that time goes on."""
@@ -153,6 +155,8 @@ class Session:
 
     def _watch(self) -> None:
         assert self.peer is not None
+        if self._now_ms >= self._report_due_ms:
+            self._report()
         if self._lost_at_ms and self._now_ms - self._lost_at_ms >= GOODBYE_MS:
             self.gone(goodbye=False)
         datagrams, since_ms = self._last_datagrams
@@ -235,7 +239,7 @@ class Session:
 
     @property
     def stalled(self) -> bool:
-        return self.over
+        return self.over or bool(self._lost_at_ms)
 
     def audio(self, frame: Pcm) -> None:
         if self.over:
