@@ -3,16 +3,16 @@
 import asyncio
 import dataclasses
 import functools
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Final, assert_never
 from urllib.parse import parse_qsl
 
 from media.audio import Pcm
 from media.clock import Ticker
-from media.gateway import Admission, Gateway, LegRequest, Refused
+from media.gateway import Gateway, LegRequest, Refused
 from media.leg import CloseCode, Leg
+from media.reception import Reception
 from media.source import Network, field_values, source
 from media.websocket.plain import PlainProtocol
 from media.websocket.protocol import (
@@ -32,7 +32,6 @@ from media.websocket.protocol import (
 from media.websocket.twilio import TwilioProtocol
 
 START_TIMEOUT_S: Final = 5  # for the peer to introduce itself
-ADMIT_TIMEOUT_S: Final = 10
 CLOSE_TIMEOUT_S: Final = 2  # for the peer to read the rest
 STALLED_MESSAGES: Final = 16  # more than these wait: the peer does not read, and its playout stands still
 MAX_STALL_S: Final = 10
@@ -54,10 +53,9 @@ class WebSocketServer:
     def __init__(self, gateway: Gateway, ticker: Ticker, proxies: Sequence[Network] = ()) -> None:
         """`proxies` are believed about whom they speak for. What a request may measure is the HTTP server's to limit:
         nothing of it is cut here, because what is cut would look absent."""
-        self._gateway = gateway
+        self.reception = Reception(gateway, most=MAX_WAITING, most_of_an_address=MAX_WAITING_PER_ADDRESS)
         self._ticker = ticker
         self._proxies = proxies
-        self._waiting: Counter[str] = Counter()  # by address
         self.legs = 0  # attached now
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,14 +67,6 @@ class WebSocketServer:
             return
         await send({"type": "websocket.accept"})
         await _Connection(self, PROTOCOLS[kind](), receive, send).run(scope, flow)
-
-    async def admit(self, request: LegRequest) -> Admission:
-        """Raises `Refused`, also when it takes too long."""
-        try:
-            async with asyncio.timeout(ADMIT_TIMEOUT_S):
-                return await self._gateway.admit(request)
-        except TimeoutError:
-            raise Refused(CloseCode.busy, "the server did not answer in time") from None
 
     def request(self, scope: Scope, transport: str, flow: str) -> LegRequest:
         """What the opening request alone says."""
@@ -97,21 +87,6 @@ class WebSocketServer:
             query=query,
             token=(bearer if scheme.lower() == "bearer" else "") or query.get("token", ""),
         )
-
-    @contextmanager
-    def waiting(self, address: str) -> Iterator[None]:
-        """A place among those who are not admitted yet. Raises `Refused` where there is none."""
-        if self._waiting.total() >= MAX_WAITING:
-            raise Refused(CloseCode.busy, "too many connections are waiting")
-        if self._waiting[address] >= MAX_WAITING_PER_ADDRESS:
-            raise Refused(CloseCode.busy, "too many connections from this address are waiting")
-        self._waiting[address] += 1
-        try:
-            yield
-        finally:
-            self._waiting[address] -= 1
-            if not self._waiting[address]:
-                del self._waiting[address]
 
     def attached(self, leg: Leg) -> None:
         self.legs += 1
@@ -161,7 +136,7 @@ class _Connection:
     async def _read(self, scope: Scope, flow: str) -> None:
         try:
             request = self._server.request(scope, self._protocol.transport, flow)
-            with self._server.waiting(request.source):
+            with self._server.reception.place(request.source):
                 leg = await self._introduce(request)
             while leg is not None and self._closing is None:
                 message = await self._receive()
@@ -187,7 +162,7 @@ class _Connection:
             raise ProtocolError(CloseCode.timeout, f"no start within {START_TIMEOUT_S} s") from None
         begun = events[0]
         assert isinstance(begun, Begun)
-        admission = await self._server.admit(_complete(request, begun))
+        admission = await self._server.reception.admit(_complete(request, begun))
         if self._closing is not None:
             admission.handler.lost()
             return None

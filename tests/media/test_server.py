@@ -14,6 +14,7 @@ import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from media import reception
 from media.audio import Pcm
 from media.clock import Ticker
 from media.gateway import Admission, LegRequest, Refused
@@ -317,14 +318,14 @@ async def test_who_does_not_introduce_himself_is_not_waited_for(place: Place, mo
 
 
 async def test_an_admission_that_takes_too_long_is_given_up(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shell, "ADMIT_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(reception, "ADMIT_TIMEOUT_S", 0.05)
     place.house.gate.clear()
     async with place.dial() as peer:
         assert (await closed(peer))[0] == 4503
 
 
-async def test_too_many_that_wait_are_turned_away(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shell, "MAX_WAITING", 1)
+async def test_too_many_that_wait_are_turned_away(place: Place) -> None:
+    place.app.reception.most = 1
     place.house.gate.clear()
     async with place.dial() as first:
         while not place.house.requests:  # noqa: ASYNC110  # nothing tells
@@ -337,8 +338,8 @@ async def test_too_many_that_wait_are_turned_away(place: Place, monkeypatch: pyt
             assert (await receive(third))["type"] == "started", "who is admitted does not wait"
 
 
-async def test_those_who_say_nothing_keep_nobody_else_out(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shell, "MAX_WAITING_PER_ADDRESS", 3)
+async def test_those_who_say_nothing_keep_nobody_else_out(place: Place) -> None:
+    place.app.reception.most_of_an_address = 3
 
     def of(address: str) -> Any:
         return connect(place.url + "/ws/audio", additional_headers={"X-Forwarded-For": address})
