@@ -2,10 +2,13 @@
 
 import { hangUp } from "./act.js";
 import { follow, getJson } from "./api.js";
-import { clock, moment, plural, value } from "./format.js";
-import { badge, Records, renderView, turnTable, verdictTable, Views } from "./inspector.js";
+import { clock } from "./format.js";
+import { callHead } from "./head.js";
+import { lastWhere, marksOf, merge, sameLines } from "./history.js";
+import { Records, renderView, turnTable, verdictTable, Views } from "./inspector.js";
 import { Listen } from "./listen.js";
 import { Player } from "./player.js";
+import { Tabs } from "./tabs.js";
 import { Transcript } from "./transcript.js";
 import { Waterfall } from "./waterfall.js";
 import { h } from "../shared/dom.js";
@@ -13,8 +16,10 @@ import { h } from "../shared/dom.js";
 const REFRESH_MS = 1500; // how often a live call's spans are fetched, at most
 const GROW_MS = 250;
 const OVERLAP_MS = 30000; // what may still change in a live call's past
+const SETTLE_MS = 500; // between two looks whether a call that has ended is on record
+const SETTLE_TRIES = 20;
+const SOON_MS = 250; // the records follow the cursor when it rests
 const RECORDS_BEFORE = 10;
-const TABS = ["State", "Verdicts", "Turns", "Records"];
 
 export class CallView {
   constructor({ id, me, at }) {
@@ -33,7 +38,13 @@ export class CallView {
     } catch (error) {
       if (error.name === "AbortError") return;
       this.element.replaceChildren(
-        h("div", { class: "empty" }, h("h1", {}, "This call cannot be shown"), h("p", {}, error.message), backLink()),
+        h(
+          "div",
+          { class: "empty" },
+          h("h1", {}, "This call cannot be shown"),
+          h("p", {}, error.message),
+          h("a", { class: "button", href: "#/live" }, "Back to the calls"),
+        ),
       );
       this.element.removeAttribute("aria-busy");
       return;
@@ -68,12 +79,9 @@ export class CallView {
     });
     if (this.live) this.player.note.textContent = row.recording ? "Recording" : "Not recorded";
     this.records = new Records({
-      fetch: async (from, limit) => {
-        const page = await this.get(`/records?from=${from}&limit=${limit}`);
-        return Array.isArray(page) ? page : page.records;
-      },
+      fetch: async (from, limit) => (await this.get(`/records?from=${from}&limit=${limit}`)).records,
     });
-    this.head = h("header", { class: "call-head" });
+    this.head = callHead(this.about);
     this.acts = h("div", { class: "call-acts" });
     this.element.replaceChildren(
       this.head,
@@ -82,7 +90,6 @@ export class CallView {
       h("div", { class: "call-body" }, this.transcript.element, this.side()),
     );
     this.element.removeAttribute("aria-busy");
-    this.renderHead();
     this.renderActs();
     this.setTimeline(this.timeline);
     if (this.live) this.followLive();
@@ -91,29 +98,10 @@ export class CallView {
   }
 
   renderHead() {
-    const { row, flow, cdr } = this.about;
-    const tone = { live: "live", died: "bad" }[row.state] ?? "";
-    const facts = [
-      ["Caller", row.caller || "unknown"],
-      ["Flow", `${flow.name} v${flow.version}`],
-      ["Over", row.transport],
-      ["Started", moment(row.started_at)],
-      [this.live ? "Step" : "Outcome", this.live ? row.step : outcome(row)],
-      ["Turns", value(row.turns)],
-    ];
-    if (cdr?.listeners?.length) facts.push(["Listened in", cdr.listeners.join(", ")]);
-    this.head.replaceChildren(
-      h(
-        "div",
-        { class: "call-title" },
-        backLink(),
-        h("h1", {}, h("span", { class: "quiet" }, "Call "), h("span", { class: "call-id" }, row.call)),
-        badge(row.state, tone),
-        row.trouble ? h("span", { class: "call-trouble" }, row.trouble_text || plural(row.trouble, "trouble")) : null,
-      ),
-      h("dl", { class: "facts" }, ...facts.map(([name, text]) => h("div", {}, h("dt", {}, name), h("dd", {}, text)))),
-      ...(this.about.problem ? [h("p", { class: "notice bad", role: "alert" }, this.about.problem)] : []),
-    );
+    const head = callHead(this.about);
+    if (head.isEqualNode(this.head)) return;
+    this.head.replaceWith(head);
+    this.head = head;
   }
 
   // What an operator may do to this call. The bar has room for what may be added beside these two.
@@ -162,42 +150,22 @@ export class CallView {
   }
 
   side() {
-    this.panels = TABS.map((name, i) =>
-      h("div", { class: "tab-panel", role: "tabpanel", id: `panel-${i}`, "aria-labelledby": `tab-${i}`, tabindex: "0", hidden: i > 0 }),
-    );
-    this.tabs = TABS.map((name, i) =>
-      h("button", { type: "button", role: "tab", id: `tab-${i}`, class: "tab", "aria-controls": `panel-${i}`, "aria-selected": String(!i), tabindex: i ? "-1" : "0" }, name),
-    );
-    const list = h("div", { class: "tabs", role: "tablist", "aria-label": "About the call at the cursor" }, ...this.tabs);
-    this.tabs.forEach((tab, i) => tab.addEventListener("click", () => this.openTab(i)));
-    list.addEventListener("keydown", (event) => {
-      const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-      if (!by) return;
-      event.preventDefault();
-      this.openTab((this.tab + by + TABS.length) % TABS.length);
-      this.tabs[this.tab].focus();
+    this.tabs = new Tabs({
+      names: ["State", "Verdicts", "Turns", "Records"],
+      label: "About the call at the cursor",
+      onOpen: () => this.fillTab(),
     });
-    this.tab = 0;
-    this.panels[3].append(this.records.element);
-    return h("section", { class: "panel side", "aria-label": "State and records" }, list, ...this.panels);
-  }
-
-  openTab(index) {
-    this.tab = index;
-    this.tabs.forEach((tab, i) => {
-      tab.setAttribute("aria-selected", String(i === index));
-      tab.tabIndex = i === index ? 0 : -1;
-      this.panels[i].hidden = i !== index;
-    });
-    this.fillTab();
+    this.tabs.panel("Records").append(this.records.element);
+    return h("section", { class: "panel side", "aria-label": "State and records" }, this.tabs.list, ...this.tabs.panels);
   }
 
   // The long tables are made when somebody looks at them.
   fillTab() {
     const seek = (ms, seq) => this.seek(ms, seq);
-    if (this.tab === 1) this.panels[1].replaceChildren(...verdictTable(this.timeline.verdicts, seek));
-    if (this.tab === 2) this.panels[2].replaceChildren(...turnTable(this.timeline.turns, seek));
-    if (this.tab === 3) this.records.load(Math.max(0, this.cursor.seq - RECORDS_BEFORE), this.cursor.seq);
+    const panel = this.tabs.panel(this.tabs.current);
+    if (this.tabs.current === "Verdicts") panel.replaceChildren(...verdictTable(this.timeline.verdicts, seek));
+    if (this.tabs.current === "Turns") panel.replaceChildren(...turnTable(this.timeline.turns, seek));
+    if (this.tabs.current === "Records") this.records.load(Math.max(0, this.cursor.seq - RECORDS_BEFORE), this.cursor.seq);
   }
 
   setTimeline(timeline, { lines = true } = {}) {
@@ -225,7 +193,7 @@ export class CallView {
 
   move(ms, seq, { fromPlayer = false } = {}) {
     ms = Math.min(Math.max(ms, 0), this.waterfall.duration);
-    const index = seq === null ? lastAt(this.marks, ms) : this.marks.findIndex((mark) => mark.seq === seq);
+    const index = seq === null ? lastWhere(this.marks, (mark) => mark.ms <= ms) : this.marks.findIndex((mark) => mark.seq === seq);
     const mark = this.marks[Math.max(index, 0)] ?? { seq: 0 };
     const changed = mark.seq !== this.cursor.seq || this.cursor.index < 0;
     this.cursor = { ms, index: Math.max(index, 0), seq: mark.seq };
@@ -237,29 +205,36 @@ export class CallView {
     this.transcript.setCursor(ms, mark.seq);
     this.atRecord.textContent = `record ${mark.seq}`;
     if (!(this.pinned && this.newest)) this.views.want(mark.seq);
-    if (this.tab === 3) this.recordsSoon();
+    if (this.tabs.current === "Records") this.recordsSoon();
   }
 
   recordsSoon() {
     clearTimeout(this.soon);
-    this.soon = setTimeout(() => this.tab === 3 && this.fillTab(), 250);
+    this.soon = setTimeout(() => this.tabs.current === "Records" && this.fillTab(), SOON_MS);
   }
 
   showView(view, seq, error) {
+    const panel = this.tabs.panel("State");
     if (error) {
-      if (error.name !== "AbortError") this.panels[0].replaceChildren(h("p", { class: "notice bad" }, error.message));
+      if (error.name !== "AbortError") panel.replaceChildren(h("p", { class: "notice bad" }, error.message));
       return;
     }
-    const before = this.shown?.seq === seq ? this.shown.before : this.shown?.view;
-    this.shown = { view, seq, before };
+    const { index } = this.cursor;
+    const last = this.shown;
+    // What differs is marked from one record to the next; after a leap everything would.
+    const near = last && (this.pinned || Math.abs(last.index - index) <= 1);
+    const before = last?.seq === seq ? last.before : near ? last.view : null;
+    this.shown = { view, seq, index, before };
     const title = h("p", { class: "quiet state-at" }, this.pinned ? "Now" : `After record ${seq}, ${clock(this.cursor.ms)}`);
-    this.panels[0].replaceChildren(title, ...renderView(view, { ms: this.cursor.ms, slots: this.about.slots, before }));
+    panel.replaceChildren(title, ...renderView(view, { ms: this.cursor.ms, slots: this.about.slots, before }));
   }
 
   // A live call
 
   followLive() {
-    this.stopFeed = follow(`${this.path}/events`, { message: (m) => this.take(m), event: (m) => this.take(m) });
+    // A stream that breaks may be that of a call which has ended: look.
+    const onState = (state) => (this.stale ||= state === "lost");
+    this.stopFeed = follow(`${this.path}/events`, { message: (m) => this.take(m) }, onState);
     this.growing = setInterval(() => this.grow(), GROW_MS);
     this.refreshing = setInterval(() => this.stale && this.refresh(), REFRESH_MS);
   }
@@ -279,6 +254,8 @@ export class CallView {
     } else if (message.kind === "view") {
       this.newest = message.view;
       this.about.row.step = message.view.step;
+      this.about.row.turns = message.view.counts.turns;
+      this.renderHead();
       if (this.pinned) this.showView(message.view, this.cursor.seq);
     } else if (message.kind === "ended") {
       this.ended();
@@ -298,10 +275,17 @@ export class CallView {
     this.stale = false;
     const from = Math.max(0, Math.floor(this.timeline.duration_ms - OVERLAP_MS));
     try {
-      const merged = merge(this.timeline, await this.get(`/timeline${from ? `?from_ms=${from}` : ""}`), from);
-      const same = sameLines(this.transcript.lines, merged.entries);
-      this.setTimeline(merged, { lines: !same });
-      if (this.tab === 1 || this.tab === 2) this.fillTab();
+      const [about, fresh] = await Promise.all([this.get(""), this.get(`/timeline?from_ms=${from}`)]);
+      if (this.over) return;
+      this.about = about;
+      if (!this.live) {
+        this.ended();
+        return;
+      }
+      this.renderHead();
+      const merged = merge(this.timeline, fresh, from);
+      this.setTimeline(merged, { lines: !sameLines(this.transcript.lines, merged.entries) });
+      if (this.tabs.current === "Verdicts" || this.tabs.current === "Turns") this.fillTab();
     } catch (error) {
       if (error.name !== "AbortError") this.stale = true;
     } finally {
@@ -309,20 +293,35 @@ export class CallView {
     }
   }
 
+  // From now on this is a call on record, as soon as it is there.
   async ended() {
+    if (this.over) return;
+    this.over = true;
     this.stopLive();
     try {
-      [this.about, this.timeline] = await Promise.all([this.get(""), this.get("/timeline")]);
+      this.about = await this.settled();
+      this.timeline = await this.get("/timeline");
     } catch (error) {
       if (error.name !== "AbortError") this.element.prepend(h("p", { class: "notice" }, "The call has ended."));
       return;
     }
-    this.about.row.state = this.about.row.state === "live" ? "ended" : this.about.row.state;
     const { ms } = this.cursor;
+    const tab = this.tabs.at;
     this.waterfall.close();
     this.player.close();
+    this.shown = null;
     this.build();
+    this.tabs.open(tab);
     this.move(Math.min(ms, this.timeline.duration_ms), null);
+  }
+
+  async settled() {
+    for (let tries = 0; ; tries++) {
+      const about = await this.get("");
+      if (about.row.state !== "live") return about;
+      if (tries === SETTLE_TRIES) return { ...about, row: { ...about.row, state: "ended" } };
+      await new Promise((done) => setTimeout(done, SETTLE_MS));
+    }
   }
 
   stopLive() {
@@ -340,57 +339,4 @@ export class CallView {
     this.waterfall.close();
     this.player.close();
   }
-}
-
-function backLink() {
-  return h("a", { class: "back", href: "#/live", "aria-label": "Back to the calls" }, "‹ Calls");
-}
-
-function outcome(row) {
-  return [row.outcome, row.cause && row.cause !== row.outcome ? `(${row.cause})` : ""].filter(Boolean).join(" ") || "–";
-}
-
-// The records that say something, in their order: what the cursor steps through.
-function marksOf(timeline) {
-  const marks = new Map();
-  for (const list of [timeline.entries, timeline.turns, timeline.verdicts]) {
-    for (const { seq, ms } of list) if (seq !== undefined && !marks.has(seq)) marks.set(seq, ms);
-  }
-  return [...marks].map(([seq, ms]) => ({ seq, ms })).sort((a, b) => a.seq - b.seq);
-}
-
-function lastAt(marks, ms) {
-  let low = 0;
-  let high = marks.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (marks[middle].ms <= ms) low = middle + 1;
-    else high = middle;
-  }
-  return low - 1;
-}
-
-// `fresh` tells everything from `from` on; before it the old one stays.
-export function merge(old, fresh, from) {
-  if (!from) return fresh;
-  const kept = (list, end) => list.filter((one) => (one[end] ?? Infinity) < from);
-  const lanes = fresh.lanes.map((lane) => {
-    const before = old.lanes.find((one) => one.name === lane.name)?.spans ?? [];
-    return { name: lane.name, spans: kept(before, "to_ms").concat(lane.spans) };
-  });
-  for (const lane of old.lanes) {
-    if (!lanes.some((one) => one.name === lane.name)) lanes.push({ name: lane.name, spans: kept(lane.spans, "to_ms") });
-  }
-  const listed = (name) => kept(old[name], "ms").concat(fresh[name].filter((one) => one.ms >= from));
-  return { duration_ms: fresh.duration_ms, lanes, entries: listed("entries"), turns: listed("turns"), verdicts: listed("verdicts") };
-}
-
-// Whether the lines on the page are these, apart from record numbers, which are then taken over.
-function sameLines(lines, entries) {
-  if (lines.length < entries.length) return false;
-  for (let i = 0; i < entries.length; i++) {
-    if (lines[i].text !== entries[i].text || lines[i].kind !== entries[i].kind) return false;
-    lines[i].seq = entries[i].seq;
-  }
-  return true;
 }

@@ -1,14 +1,20 @@
 // What was said and done, line by line; the line under the cursor is lit. Moving through the lines moves the cursor.
+// Of a long call only the lines around what is in sight exist as elements.
 
 import { clock } from "./format.js";
+import { lastWhere } from "./history.js";
 import { h } from "../shared/dom.js";
 
-const CHUNK = 400; // lines made per frame, so that an hour's call does not freeze the page
+const WINDOW = 600; // lines that exist at once
+const SHIFT = 200; // by which they move on
+const EDGE_PX = 600; // how near to their end the reader comes before they do
 const ROOM_PX = 48;
+const PAGE = 10;
 
 const WHO = {
   caller: "Caller",
   agent: "Agent",
+  playout: "Agent",
   step: "Step",
   slot: "Slot",
   gate: "Gate",
@@ -19,123 +25,158 @@ const WHO = {
   call: "Call",
 };
 const FILTERS = [
-  { name: "acts", label: "Steps and tools", kinds: ["step", "slot", "gate", "tool"], on: true },
-  { name: "floor", label: "Floor", kinds: ["floor", "playout"], on: false },
-  { name: "time", label: "Times", kinds: ["time"], on: false },
+  { label: "Steps and tools", kinds: ["step", "slot", "gate", "tool"], on: true },
+  { label: "Floor", kinds: ["floor", "playout"], on: false },
+  { label: "Times", kinds: ["time"], on: false },
 ];
 const STATE_OF_PLAYOUT = /^(starts to speak|has finished|was cut off|stopped: )/;
+const CUT = /^(was cut off|agent is cut off)/;
 
 export class Transcript {
   // onSeek(ms, seq) when the reader picks a line.
   constructor({ onSeek }) {
     this.onSeek = onSeek;
-    this.lines = [];
-    this.made = 0;
-    this.current = -1;
-    this.cut = new Set();
+    this.hidden = new Set();
+    this.cursor = { ms: 0, seq: null };
     this.list = h("div", { class: "lines", role: "listbox", tabindex: "0", "aria-label": "Transcript" });
-    const filters = h("div", { class: "chips", role: "group", "aria-label": "Lines to show" });
-    for (const filter of FILTERS) {
-      const chip = h("button", { class: "chip", type: "button", "aria-pressed": String(filter.on) }, filter.label);
-      chip.addEventListener("click", () => {
-        filter.now = !filter.now;
-        chip.setAttribute("aria-pressed", String(filter.now));
-        this.hide();
-        this.reveal();
-      });
-      filter.now = filter.on;
-      filters.append(chip);
-    }
     this.element = h(
       "section",
       { class: "panel transcript", "aria-labelledby": "transcript-title" },
-      h("div", { class: "panel-head" }, h("h2", { id: "transcript-title" }, "Transcript"), filters),
+      h("div", { class: "panel-head" }, h("h2", { id: "transcript-title" }, "Transcript"), this.filters()),
       this.list,
     );
-    this.hide();
     this.list.addEventListener("keydown", (event) => this.key(event));
+    this.list.addEventListener("scroll", () => this.scrolled(), { passive: true });
     this.list.addEventListener("click", (event) => {
       const line = event.target.closest("[role=option]");
-      if (line) this.pick(Number(line.dataset.at));
+      if (line) this.pick(Number(line.dataset.place));
     });
+    this.set([]);
   }
 
-  hide() {
-    for (const filter of FILTERS) this.list.classList.toggle(`without-${filter.name}`, !filter.now);
+  filters() {
+    const chips = FILTERS.map(({ label, kinds, on }) => {
+      const chip = h("button", { class: "chip", type: "button", "aria-pressed": String(on) }, label);
+      const hide = () => kinds.forEach((kind) => (on ? this.hidden.delete(kind) : this.hidden.add(kind)));
+      hide();
+      chip.addEventListener("click", () => {
+        on = !on;
+        chip.setAttribute("aria-pressed", String(on));
+        hide();
+        this.fill();
+      });
+      return chip;
+    });
+    return h("div", { class: "chips", role: "group", "aria-label": "Lines to show" }, ...chips);
   }
 
   set(entries) {
-    this.lines = entries;
-    this.made = 0;
+    this.lines = [...entries];
+    this.cut = new Set(entries.filter(cutsOff).map((one) => one.gen));
+    this.fill();
+  }
+
+  // Which lines are seen, and the part of them that exists, anew.
+  fill() {
+    this.seen = [];
+    this.lines.forEach((line, at) => !this.hidden.has(kindOf(line)) && this.seen.push(at));
     this.current = -1;
-    this.cut = new Set(entries.filter((one) => one.kind === "agent" && one.text === "was cut off").map((one) => one.gen));
-    for (const one of entries) if (one.kind === "floor" && one.text.startsWith("agent is cut off")) this.cut.add(one.gen);
+    this.first = 0;
     this.list.replaceChildren();
-    this.makeMore();
+    this.makeTo(WINDOW);
+    this.setCursor(this.cursor.ms, this.cursor.seq);
   }
 
   // Lines of a live call, as they come.
   add(entries) {
     const atEnd = this.list.scrollTop + this.list.clientHeight > this.list.scrollHeight - ROOM_PX;
-    const from = this.lines.length;
-    this.lines = this.lines.concat(entries);
-    for (const one of entries) {
-      if (one.kind === "floor" && one.text.startsWith("agent is cut off")) this.markCut(one.gen);
+    const whole = this.made === this.seen.length;
+    for (const line of entries) {
+      if (!this.hidden.has(kindOf(line))) this.seen.push(this.lines.length);
+      this.lines.push(line);
+      if (cutsOff(line)) this.markCut(line.gen);
     }
-    if (this.made >= from) this.makeTo(this.lines.length);
+    if (whole) this.makeTo(this.seen.length);
+    if (this.list.children.length > WINDOW + SHIFT) this.slide(atEnd ? this.seen.length : this.first);
     if (atEnd) this.list.scrollTop = this.list.scrollHeight;
   }
 
   markCut(gen) {
     this.cut.add(gen);
-    for (const line of this.list.querySelectorAll(`[data-gen="${gen}"].is-words`)) line.classList.add("is-cut");
+    for (const line of this.list.querySelectorAll(`[data-gen="${gen}"].line-kind-agent`)) line.classList.add("is-cut");
   }
 
-  makeMore() {
-    this.makeTo(this.made + CHUNK);
-    if (this.made < this.lines.length) requestAnimationFrame(() => this.list.isConnected && this.makeMore());
+  get made() {
+    return this.first + this.list.children.length;
   }
 
   makeTo(end) {
     const some = document.createDocumentFragment();
-    for (; this.made < Math.min(end, this.lines.length); this.made++) some.append(this.line(this.made));
+    for (let place = this.made; place < Math.min(end, this.seen.length); place++) some.append(this.line(place));
     this.list.append(some);
   }
 
-  line(at) {
-    const { kind, text, ms, gen } = this.lines[at];
-    const playout = kind === "agent" && STATE_OF_PLAYOUT.test(text);
-    const words = (kind === "agent" && !playout) || kind === "caller";
-    const cut = words && kind === "agent" && this.cut.has(gen);
-    const element = h(
-      "div",
-      { role: "option", id: `line-${at}`, "aria-selected": "false", "data-at": at, "data-gen": gen || "" },
-      h("span", { class: "line-time" }, clock(ms)),
-      h("span", { class: "line-who" }, WHO[kind] ?? kind),
-      h("span", { class: "line-text" }, text),
-    );
-    element.className = `line line-kind-${playout ? "playout" : kind}${words ? " is-words" : ""}${cut ? " is-cut" : ""}`;
-    return element;
+  // Makes the lines from the `first` one on exist, and leaves what is in sight where it is.
+  slide(first) {
+    first = Math.max(0, Math.min(first, this.seen.length - WINDOW));
+    const kept = [...this.list.children].find((line) => line.offsetTop >= this.list.scrollTop);
+    const from = kept ? kept.offsetTop - this.list.scrollTop : 0;
+    const lines = [];
+    for (let place = first; place < Math.min(first + WINDOW, this.seen.length); place++) {
+      lines.push(this.elementAt(place) ?? this.line(place));
+    }
+    this.first = first;
+    this.list.replaceChildren(...lines);
+    if (kept?.isConnected) this.list.scrollTop = kept.offsetTop - from;
   }
 
-  shown(at) {
-    const kind = this.lines[at].kind === "agent" && STATE_OF_PLAYOUT.test(this.lines[at].text) ? "playout" : this.lines[at].kind;
-    return !FILTERS.some((filter) => !filter.now && filter.kinds.includes(kind));
+  scrolled() {
+    const { scrollTop, clientHeight, scrollHeight } = this.list;
+    if (scrollTop < EDGE_PX && this.first > 0) this.slide(this.first - SHIFT);
+    else if (scrollTop + clientHeight > scrollHeight - EDGE_PX && this.made < this.seen.length) this.slide(this.first + SHIFT);
+  }
+
+  line(place) {
+    const line = this.lines[this.seen[place]];
+    const kind = kindOf(line);
+    const cut = kind === "agent" && this.cut.has(line.gen);
+    const words = kind === "agent" || kind === "caller";
+    return h(
+      "div",
+      {
+        class: `line line-kind-${kind}${words ? " is-words" : ""}${cut ? " is-cut" : ""}`,
+        role: "option",
+        id: `line-${place}`,
+        "aria-selected": String(place === this.current),
+        "aria-posinset": place + 1,
+        "aria-setsize": "-1",
+        "data-place": place,
+        "data-gen": line.gen || null,
+      },
+      h("span", { class: "line-time" }, clock(line.ms)),
+      h("span", { class: "line-who" }, WHO[kind] ?? kind),
+      h("span", { class: "line-text" }, line.text),
+    );
+  }
+
+  elementAt(place) {
+    return place >= this.first ? this.list.children[place - this.first] : undefined;
   }
 
   // Lights the last line at or before this record.
   setCursor(ms, seq) {
-    let at = lastBefore(this.lines, ms, seq);
-    while (at >= 0 && !this.shown(at)) at--;
-    if (at === this.current) return;
-    this.list.children[this.current]?.setAttribute("aria-selected", "false");
-    this.current = at;
-    if (at >= this.made) this.makeTo(at + CHUNK);
+    this.cursor = { ms, seq };
+    const upTo = lastWhere(this.lines, (line) => (seq !== null && line.seq !== undefined ? line.seq <= seq : line.ms <= ms));
+    const current = lastWhere(this.seen, (at) => at <= upTo);
+    if (current === this.current) return;
+    this.elementAt(this.current)?.setAttribute("aria-selected", "false");
+    this.current = current;
+    if (current >= 0 && !this.elementAt(current)) this.slide(current - WINDOW / 2);
     this.reveal();
   }
 
   reveal() {
-    const line = this.list.children[this.current];
+    const line = this.elementAt(this.current);
     if (!line) {
       this.list.removeAttribute("aria-activedescendant");
       return;
@@ -150,36 +191,27 @@ export class Transcript {
     }
   }
 
-  pick(at) {
-    this.onSeek(this.lines[at].ms, this.lines[at].seq);
+  pick(place) {
+    const line = this.lines[this.seen[place]];
+    if (line) this.onSeek(line.ms, line.seq ?? null);
   }
 
   key(event) {
-    const by = { ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10 }[event.key];
-    let at = this.current;
-    if (event.key === "Home") at = 0;
-    else if (event.key === "End") at = this.lines.length - 1;
-    else if (!by) return;
+    const by = { ArrowDown: 1, ArrowUp: -1, PageDown: PAGE, PageUp: -PAGE, Home: -Infinity, End: Infinity }[event.key];
+    if (!by) return;
     event.preventDefault();
-    const one = Math.sign(by || (event.key === "Home" ? 1 : -1));
-    for (let left = Math.abs(by || 0); left > 0; left--) {
-      do at += one;
-      while (this.lines[at] && !this.shown(at));
-    }
-    while (this.lines[at] && !this.shown(at)) at += one;
-    if (this.lines[at]) this.pick(at);
+    let place = Math.max(0, Math.min(this.current + by, this.seen.length - 1));
+    // The lines of one record are lit as one.
+    const seqAt = (one) => this.lines[this.seen[one]]?.seq;
+    while (by < 0 && place > 0 && this.current >= 0 && seqAt(place) !== undefined && seqAt(place) === seqAt(this.current)) place--;
+    this.pick(place);
   }
 }
 
-function lastBefore(lines, ms, seq) {
-  let low = 0;
-  let high = lines.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    const line = lines[middle];
-    const before = seq !== null && line.seq !== undefined ? line.seq <= seq : line.ms <= ms;
-    if (before) low = middle + 1;
-    else high = middle;
-  }
-  return low - 1;
+function kindOf({ kind, text }) {
+  return kind === "agent" && STATE_OF_PLAYOUT.test(text) ? "playout" : kind;
+}
+
+function cutsOff({ kind, text }) {
+  return (kind === "agent" || kind === "floor") && CUT.test(text);
 }
