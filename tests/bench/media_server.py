@@ -90,7 +90,12 @@ async def serve(sounds: dict[int, Pcm]) -> None:
 
     async def offer(request: web.Request) -> web.Response:
         answer = await legs.offer(LegRequest(transport="webrtc", source=str(id(request))), await request.text())
-        return web.Response(text=answer.sdp, status=201, headers={"Location": "/"}, content_type="application/sdp")
+        return web.Response(
+            text=answer.sdp,
+            status=201,
+            headers={"Location": "/", "Voicegate-Resume": ""},
+            content_type="application/sdp",
+        )
 
     app = web.Application()
     app.router.add_post("/webrtc", offer)

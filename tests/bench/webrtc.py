@@ -58,13 +58,14 @@ def frames(codec: Codec) -> list[bytes]:
     return made
 
 
-async def load(server: Server, name: str, sent: Sequence[bytes], count: int) -> tuple[float, int]:
-    """CPU milliseconds of the server a call-second, and packets of the agents' that came a call-second."""
+async def load(server: Server, name: str, sent: Sequence[bytes], count: int) -> tuple[float, int, float]:
+    """Of the server: CPU milliseconds a call-second, packets that came a call-second, and megabytes a call."""
     identity = certificate()
     url = f"http://{server.host}:{server.port}"
     chance = random.Random(1)
     async with aiohttp.ClientSession() as http:
         callers = [LightCaller(url, http, name, identity) for _ in range(count)]
+        empty_mb = machine.resident_mb(server.pid)
         for caller in callers:
             await caller.dial()
         offsets = [chance.randrange(len(sent)) for _ in callers]
@@ -91,10 +92,11 @@ async def load(server: Server, name: str, sent: Sequence[bytes], count: int) -> 
             await asyncio.sleep(WINDOW_S)
             used = machine.usage(server.pid) - before
             packets = sum(len(caller.received) for caller in callers) - packets
+            resident_mb = machine.resident_mb(server.pid) - empty_mb
             speaking.cancel()
         for caller in callers:
             await caller.close()
-    return used.cpu_ms / WINDOW_S / count, round(packets / WINDOW_S / count)
+    return used.cpu_ms / WINDOW_S / count, round(packets / WINDOW_S / count), resident_mb / count
 
 
 @contextmanager
@@ -117,7 +119,14 @@ def main() -> None:
     out = Console(highlight=False, width=120)
     machine.pin(os.getpid(), machine.LOAD_CORE)
     table = Table(title=f"WebRTC, {count} calls on one core", title_justify="left", box=None)
-    for head in ("codec", "what runs", "agent packets a call-second", "CPU ms a call-second", "promised"):
+    for head in (
+        "codec",
+        "what runs",
+        "agent packets a call-second",
+        "CPU ms a call-second",
+        "MB a call",
+        "CPU promised",
+    ):
         table.add_column(head)
     for codec, goal in ((Opus(), "6"), (Pcmu(), "4")):
         sent = frames(codec)
@@ -126,8 +135,10 @@ def main() -> None:
             (running, "a whole server, likewise"),
         ):
             with server_of() as server:
-                cost, packets = uvloop.run(load(server, codec.name.lower(), sent, count))
-            table.add_row(codec.name, what, str(packets), f"{cost:.2f}", goal if server_of is media_alone else "")
+                cost, packets, mb = uvloop.run(load(server, codec.name.lower(), sent, count))
+            table.add_row(
+                codec.name, what, str(packets), f"{cost:.2f}", f"{mb:.2f}", goal if server_of is media_alone else ""
+            )
     out.print(table)
 
 
