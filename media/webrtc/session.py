@@ -20,6 +20,8 @@ from media.webrtc.peer import Peer
 
 PLAYED_LATER_MS: Final = 60  # the browser's own jitter buffer; what has not passed it counts as not heard
 HANGOVER_FRAMES: Final = 10  # of silence sent after the agent's last sound, so that its end is not concealed
+NOTHING_MS: Final = 20  # without a frame: that is silence, and no tick that came late
+BEHIND_MS: Final = 60  # of the clock: then RTP's time catches up before the next frame, so that words have no holes
 KEEP_ALIVE_MS: Final = 400  # between packets of silence after that (RFC 7587, 3.1.3)
 MAX_CONCEALED: Final = 15  # frames in a row; then it is plain silence
 MAX_QUIET_MS: Final = 8000  # without anything from the peer: it is gone
@@ -64,7 +66,7 @@ class Session:
         self._silence_out = self.codec.encode(silence(self.codec.rate_hz, FRAME_MS))
         self._early: deque[str] = deque(maxlen=MAX_EARLY_MESSAGES)
         self._now_ms = 0
-        self._sent = False  # audio, in this tick
+        self._sent_ms = 0  # the time until which there is something sent, or left out on purpose
         self._talking = False  # the last packet was of the frame just before
         self._quiet_frames = HANGOVER_FRAMES  # since the agent's last frame
         self._silence_due_ms = 0
@@ -89,6 +91,7 @@ class Session:
 
     def attach(self) -> None:
         self.attached = True
+        self._sent_ms = int(self._loop.time() * 1000)
         try:
             self._handler.attach(self.leg)
         except Exception as error:  # noqa: BLE001  # ours, and it ends this call only
@@ -99,9 +102,8 @@ class Session:
     def tick(self, now_ms: int) -> None:
         self._now_ms = now_ms
         self._hear()
-        self._sent = False
         self.leg.tick(now_ms)
-        if not self._sent:
+        if now_ms - self._sent_ms >= NOTHING_MS:
             self._say_nothing()
         if now_ms >= self._watch_due_ms:
             self._watch_due_ms = now_ms + WATCH_MS
@@ -139,13 +141,15 @@ class Session:
 
     def _send(self, payload: bytes) -> None:
         """The marker is on what follows a pause (RFC 3551, 4.1)."""
+        self._sent_ms += FRAME_MS
         packet = self._sender.packet(payload, self._frame_ticks, marker=not self._talking)
         self._talking = True
         if self._sends and self.peer is not None:
             self.peer.send_rtp(packet)
 
-    def _skip(self) -> None:
-        self._sender.skip(self._frame_ticks)
+    def _skip(self, frames: int = 1) -> None:
+        self._sent_ms += frames * FRAME_MS
+        self._sender.skip(frames * self._frame_ticks)
         self._talking = False
 
     def _report(self) -> None:
@@ -244,7 +248,9 @@ class Session:
     def audio(self, frame: Pcm) -> None:
         if self.over:
             return
-        self._sent = True
+        behind_ms = int(self._loop.time() * 1000) - self._sent_ms
+        if behind_ms >= BEHIND_MS:
+            self._skip(behind_ms // FRAME_MS)
         self._quiet_frames = 0
         payload = self.codec.encode(frame)
         if len(payload) <= DTX_BYTES:  # only says that silence goes on
