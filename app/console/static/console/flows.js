@@ -16,8 +16,7 @@ export class FlowsView {
   async open() {
     let flows;
     try {
-      const told = await getJson("/api/flows", this.aborted.signal);
-      flows = Array.isArray(told) ? told : told.flows;
+      flows = await getJson("/api/flows", this.aborted.signal);
     } catch (error) {
       if (error.name !== "AbortError") this.element.lastChild.textContent = error.message;
       return;
@@ -55,13 +54,14 @@ export class FlowsView {
   }
 
   figures(flow) {
-    const outcomes = Object.entries(flow.outcomes ?? {}).sort((a, b) => b[1] - a[1]);
-    const lost = (flow.steps ?? []).map((step) => [step.name ?? step, flow.dropoff?.[step.name ?? step] ?? 0]).filter(([, n]) => n);
-    for (const [step, n] of Object.entries(flow.dropoff ?? {})) if (!lost.some(([name]) => name === step)) lost.push([step, n]);
+    const outcomes = Object.entries(flow.outcomes).sort((a, b) => b[1] - a[1]);
+    // In the flow's order; steps of its earlier versions come last.
+    const steps = new Set([...flow.steps, ...Object.keys(flow.dropoff)]);
+    const lost = [...steps].filter((step) => flow.dropoff[step]).map((step) => [step, flow.dropoff[step]]);
     return [
       section("Outcomes", "How its calls ended.", bars("Outcomes", "Outcome", outcomes, flow.calls)),
       section("Drop-off by step", "Where callers left before the flow had ended.", bars("Drop-off by step", "Step", lost, flow.calls, "bad")),
-      section("Tools", "What was asked for, what the gate allowed, and why it refused.", tools(flow.tools ?? {})),
+      section("Tools", "What was asked for, what the gate allowed, and why it refused.", tools(flow.tools)),
     ];
   }
 
@@ -108,7 +108,7 @@ function tools(given) {
     "div",
     { class: "tool-list" },
     ...names.map(([name, tool]) => {
-      const refused = Object.entries(tool.refused ?? {}).sort((a, b) => b[1] - a[1]);
+      const refused = Object.entries(tool.refused).sort((a, b) => b[1] - a[1]);
       const total = refused.reduce((sum, [, n]) => sum + n, 0);
       return h(
         "div",
