@@ -5,6 +5,26 @@ import { count, percent, plural } from "./format.js";
 import { h } from "../shared/dom.js";
 import { parseDrawing } from "../shared/drawing.js";
 
+// What each of the gate's rules asks for, in the order in which it asks (docs/flows.md, Admission).
+const RULES = {
+  live: "the call was ending",
+  gen: "the reply that asked had been replaced",
+  step: "the step does not admit it",
+  requires: "what the step requires was not done",
+  arguments: "a value was missing, not confirmed or of another type",
+  guard: "its condition did not hold",
+  level: "the caller had not the level",
+  budget: "the call's tool calls were used up",
+  duplicate: "the same call was held, running or of unknown outcome",
+  confirm: "the caller said no",
+  once: "it was done before, or under way",
+  "one-act": "another tool of the same message acted",
+  visit: "the step was left",
+  rev: "a value that it uses was changed",
+  "barge-in": "the caller interrupted",
+  journal: "it could not be recorded",
+};
+
 export class FlowsView {
   constructor({ name }) {
     this.name = name;
@@ -117,7 +137,7 @@ function tools(given) {
         h("p", { class: "tool-told" }, `${plural(tool.requested, "request")} · ${count(tool.allowed)} allowed · ${count(total)} refused`),
         bar([[tool.allowed, "good"], [total, "bad"]], most),
         refused.length
-          ? h("ul", { class: "reasons", "aria-label": `Why ${name} was refused` }, ...refused.map(([rule, n]) => h("li", {}, h("code", {}, rule), ` × ${count(n)}`)))
+          ? h("ul", { class: "reasons", "aria-label": `Why ${name} was refused` }, ...refused.map(([rule, n]) => h("li", {}, h("code", {}, rule), ` ${RULES[rule] ?? ""} × ${count(n)}`)))
           : null,
       );
     }),
