@@ -7,7 +7,9 @@ it, without a queue or a task between; one that is to be sent goes straight to t
 
 import asyncio
 import random
+import struct
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
@@ -26,6 +28,7 @@ from aiortc import (
     RTCSctpCapabilities,
     RTCSctpTransport,
 )
+from aiortc.rtcsctptransport import DataChunk, InboundStream
 from pylibsrtp import SRTP_MAX_TRAILER_LEN
 from pylibsrtp._binding import ffi, lib
 
@@ -36,6 +39,8 @@ MAX_QUEUED: Final = 64  # DTLS datagrams that wait to be read
 MAX_CANDIDATES: Final = 50  # of the peer
 MAX_MESSAGE_BYTES: Final = 64 * 1024
 PORT_TRIES: Final = 50
+MAX_STREAMS: Final = 4  # of SCTP; one is used
+MAX_FRAGMENTS: Final = 256  # of messages that are not whole yet; a whole one has 55
 CHANNEL_LABEL: Final = "voicegate"
 CLOSE_TIMEOUT_S: Final = 5
 
@@ -184,7 +189,7 @@ class Peer:
         self._srtp = _Srtp(self._dtls._tx_srtp, self._dtls._rx_srtp)
         self._connected = True
         if remote.sctp_port:
-            self._sctp = RTCSctpTransport(self._dtls)
+            self._sctp = _Sctp(self._dtls)
             self._sctp.on("datachannel", self._channel_opened)
             await self._sctp.start(RTCSctpCapabilities(remote.max_message_bytes), remote.sctp_port)
 
@@ -250,8 +255,8 @@ class Peer:
             self._listener.channel_open()
 
     def _message(self, data: str | bytes) -> None:
-        if isinstance(data, str) and not self._closing:
-            self._listener.message(data)
+        if not self._closing:
+            self._listener.message(data if isinstance(data, str) else data.decode("utf-8", "replace"))
 
     def _dtls_changed(self) -> None:
         if self._connected and not self._closing and self._dtls.state in ("closed", "failed"):
@@ -356,7 +361,32 @@ class _Datagrams(StunProtocol):
         elif b"\x14" <= first <= b"\x3f":
             self.receiver.data_received(cast(bytes, data), 1)
         elif first <= b"\x03":
-            super().datagram_received(data, addr)
+            with suppress(AssertionError, LookupError, struct.error):  # no STUN, or a check that lacks something
+                super().datagram_received(data, addr)
+
+
+class _Sctp(RTCSctpTransport):
+    """aiortc's, with limits: what comes beyond them is not taken and not acknowledged."""
+
+    async def _receive_data_chunk(self, chunk: DataChunk) -> None:
+        streams = self._inbound_streams
+        if chunk.stream_id in streams:
+            if len(streams[chunk.stream_id].reassembly) >= MAX_FRAGMENTS:
+                return
+        elif len(streams) >= MAX_STREAMS:
+            return
+        await super()._receive_data_chunk(chunk)
+
+    def _get_inbound_stream(self, stream_id: int) -> InboundStream:
+        if stream_id not in self._inbound_streams and len(self._inbound_streams) >= MAX_STREAMS:
+            return InboundStream()
+        return super()._get_inbound_stream(stream_id)
+
+    async def _data_channel_receive(self, stream_id: int, pp_id: int, data: bytes) -> None:
+        try:
+            await super()._data_channel_receive(stream_id, pp_id, data)
+        except (AssertionError, UnicodeDecodeError, struct.error):
+            return  # no text, or a channel that is open twice or not at all
 
 
 class _IceTransport:

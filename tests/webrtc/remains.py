@@ -29,10 +29,18 @@ class Remains:
         }
 
     async def none(self) -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            while self.more():  # garbage tells nobody when it is one
-                gc.collect()
-                await asyncio.sleep(0.05)
+        """Waits for it."""
+        for _ in range(PATIENCE_S * 5):
+            gc.collect()
+            if not self.more():
+                return
+            await asyncio.sleep(0.2)
+        raise AssertionError(self.more())
 
     def more(self) -> dict[str, int]:
         return {name: count for name, count in self._now().items() if count > self._before[name]}
+
+
+def live() -> list[Session]:
+    """The legs of servers in this process."""
+    return [each for each in gc.get_objects() if isinstance(each, Session) and not each.over]

@@ -9,6 +9,7 @@ import pytest
 from aioice.candidate import candidate_foundation, candidate_priority
 from aioice.ice import StunProtocol, get_host_addresses
 from aiortc import RTCCertificate, RTCDtlsTransport, RTCSctpTransport
+from aiortc.rtcsctptransport import InboundStream
 from pylibsrtp._binding import lib
 
 from media.webrtc.peer import Addresses, _Ice, _IceTransport, _Srtp
@@ -75,4 +76,11 @@ async def test_the_dtls_transport() -> None:
     sctp = RTCSctpTransport(transport)
     assert parameters(sctp.start) == ["remoteCaps", "remotePort"]
     assert 'self.emit("datachannel", channel)' in inspect.getsource(RTCSctpTransport)
+    assert sctp._inbound_streams == {}
+    assert InboundStream().reassembly == []
+    assert parameters(sctp._receive_data_chunk) == ["chunk"]
+    assert parameters(sctp._get_inbound_stream) == ["stream_id"]
+    assert parameters(sctp._data_channel_receive) == ["stream_id", "pp_id", "data"]
+    for call in ("self._receive_data_chunk(", "self._get_inbound_stream(", "self._data_channel_receive("):
+        assert call in inspect.getsource(RTCSctpTransport), call
     await ice.close()
