@@ -58,6 +58,8 @@ class GraphFormat(StrEnum):
     mermaid = "mermaid"
 
 
+DEMO = "Bring the demo's clinic along as the flow's backend."
+
 USER_ERRORS = (SettingsError, load.FlowError, house.StartError, StoreError, ProviderError, ReplayError, NoSuchCall)
 
 
@@ -85,10 +87,13 @@ def serve(
     new_token: Annotated[
         bool, typer.Option("--new-token", help="Where no tokens are set, make one for this run and print it.")
     ] = False,
+    demo: Annotated[bool, typer.Option("--demo", help=DEMO)] = False,
     data_dir: Data = None,
     config: Config = None,
 ) -> None:
     """Take calls until told to stop; SIGTERM drains."""
+    from app.demo.backend import VARIABLE, clinic_backend
+
     with clear_errors():
         settings = settings_from(config, flows=flows or None, host=host, port=port, speech=speech, data_dir=data_dir)
         if new_token and not settings.tokens:
@@ -101,15 +106,22 @@ def serve(
         served = house.load_flows(settings)
         environment = with_dotenv(os.environ)
         for flow in served.values():
-            for line in house.warnings(settings, flow, environment):
+            for line in house.warnings(settings, flow, {**environment, VARIABLE: ""} if demo else environment):
                 err.print(f"[yellow]warning:[/] flow {flow.name}: {escape(line)}", soft_wrap=True)
 
         def ready(url: str) -> None:
             socket_url = url.replace("http", "ws", 1)
             out.print(f"[bold]Voicegate {house.VERSION}[/] serves {', '.join(served)} on {url}", soft_wrap=True)
+            if demo:
+                out.print("  the demo's clinic knows who was born on 31 May 1980: key in 31051980", soft_wrap=True)
             out.print(f"  plain audio  {socket_url}/ws/audio\n  Twilio       {socket_url}/ws/twilio", soft_wrap=True)
 
-        uvloop.run(house.serve(settings, served, environment, ready))
+        async def run() -> None:
+            backend: AbstractAsyncContextManager[dict[str, str]] = clinic_backend() if demo else nullcontext({})
+            async with backend as variables:
+                await house.serve(settings, served, {**environment, **variables}, ready)
+
+        uvloop.run(run())
 
 
 @app.command()
@@ -132,7 +144,7 @@ def demo(
 @app.command()
 def chat(
     flow: FlowName,
-    demo: Annotated[bool, typer.Option(help="Bring the demo's clinic along as the flow's backend.")] = False,
+    demo: Annotated[bool, typer.Option("--demo", help=DEMO)] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show steps, slots and verdicts too.")] = False,
     config: Config = None,
 ) -> None:

@@ -23,7 +23,11 @@ async def clinic_backend(database: Path | None = None, *, latency_ms: int = 0) -
         seed(database)
         with socket.create_server(("127.0.0.1", 0)) as listener:
             config = uvicorn.Config(
-                clinic_app(database, latency_ms=latency_ms), lifespan="off", log_config=None, access_log=False
+                clinic_app(database, latency_ms=latency_ms),
+                lifespan="off",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
             )
             server = _Server(config)
             async with asyncio.TaskGroup() as group:

@@ -148,3 +148,13 @@ async def test_the_most_talkative_log_tells_no_words_keys_or_tokens(tmp_path: Pa
         assert gate.err, "it does log"
         for secret in (token, "wednesday", "Wednesday", '"digit"'):
             assert secret not in gate.err
+
+
+async def test_the_demo_s_clinic_comes_along(tmp_path: Path) -> None:
+    async with serving("clinic", "--demo", folder=tmp_path) as gate, dial(gate.ws("/ws/audio")) as caller:
+        await caller.asked("date of birth")
+        await caller.key("31051980")
+        await caller.asked("Is that right?")
+        await caller.key("#")
+        await caller.until(lambda: any("your record" in text for text in caller.captions))
+        assert "not set" not in gate.err
