@@ -29,17 +29,18 @@ class Gone(Exception):
     """There is no such leg, or not any more."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Life:
     """One leg from its offer on, and the task that it is."""
 
     session: Session
     offer: Offer
     task: asyncio.Task[None]
+    stands: bool = False  # its connection
 
     def over(self) -> None:
         """The session is: a connection that does not stand yet is not waited for."""
-        if not self.session.attached:
+        if not self.stands:
             self.task.cancel()
 
 
@@ -137,7 +138,7 @@ class WebRtcServer:
         resource = secrets.token_urlsafe(24)
         task = asyncio.current_task()
         assert task is not None
-        self._lives[resource] = _Life(session, wanted, task)
+        life = self._lives[resource] = _Life(session, wanted, task)
         try:
             await peer.gather()
             sdp = offer.answer(wanted, peer, ssrc, cname)
@@ -148,6 +149,7 @@ class WebRtcServer:
                     await peer.add_candidate(candidate)
                 await peer.connect()
             waiting.close()
+            life.stands = True
             await self._attached(session)
         except TimeoutError:
             raise PeerError(f"no connection within {CONNECT_TIMEOUT_S} s") from None

@@ -52,7 +52,7 @@ class Session:
         self.peer: Peer | None = None  # set before the connection
         self.ended = asyncio.Event()
         self._handler = admission.handler
-        self.attached = False  # the call has this leg
+        self._attached = False
         clock_hz = self.codec.clock_hz
         self._frame_ticks = clock_hz * FRAME_MS // 1000
         self._payload_type = offer.codec.payload_type
@@ -90,7 +90,7 @@ class Session:
         return self.ended.is_set()
 
     def attach(self) -> None:
-        self.attached = True
+        self._attached = True
         self._sent_ms = int(self._loop.time() * 1000)
         try:
             self._handler.attach(self.leg)
@@ -225,7 +225,7 @@ class Session:
 
     def peer_lost(self) -> None:
         """A page that hangs up closes its connection and says so over HTTP: either may be here first."""
-        if self.attached:
+        if self._attached:
             self._lost_at_ms = self._lost_at_ms or self._now_ms
         else:
             self.gone(goodbye=False)
@@ -233,7 +233,9 @@ class Session:
     def gone(self, *, goodbye: bool) -> None:
         """The peer left: it said so, or it is not heard of any more."""
         if not self.over:
-            self.leg.gone(goodbye=goodbye and self.attached)
+            if goodbye and not self._attached:
+                self.attach()  # only a leg of the call's own can end it
+            self.leg.gone(goodbye=goodbye)
             self.ended.set()
 
     def failed(self, error: Exception) -> None:

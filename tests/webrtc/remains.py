@@ -1,8 +1,10 @@
-"""What a process has more of than before: legs should leave nothing behind."""
+"""What is left of legs and calls: what a process has more of than before, and records."""
 
 import asyncio
 import gc
+from typing import Any
 
+from app.ports import NoSuchCall
 from media.clock import Ticker
 from media.webrtc.peer import Peer
 from media.webrtc.session import Session
@@ -44,3 +46,17 @@ class Remains:
 def live() -> list[Session]:
     """The legs of servers in this process."""
     return [each for each in gc.get_objects() if isinstance(each, Session) and not each.over]
+
+
+async def ended(server: Server, call: str) -> dict[str, Any]:
+    """The record of a call that may be so young that nothing of it is written yet."""
+
+    def known() -> bool:
+        try:
+            server.journal(call)
+        except NoSuchCall:
+            return False
+        return True
+
+    await server.until(known)
+    return await server.over(call)

@@ -27,6 +27,7 @@ from tests.e2e.voices import spoken
 from tests.webrtc.caller import caller
 from tests.webrtc.light import light
 from tests.webrtc.relay import relay
+from tests.webrtc.remains import ended
 
 FLOWS = Path(__file__).parent.parent / "e2e" / "flows"
 TALK = FLOWS / "talk.yaml"
@@ -66,7 +67,7 @@ async def test_every_codec_talks_and_hears(tmp_path: Path, codec: str) -> None:
         assert server.facts(Transcript)[0].text == "on monday please"
         await one.key("#")
         assert await one.hang_up() == 200
-        await server.over(call)
+        await ended(server, call)
         assert server.replayed(call).slots["day"].value == "monday"
 
 
@@ -106,7 +107,7 @@ async def test_a_typed_conversation_and_what_is_shown_of_it(tmp_path: Path) -> N
         assert {"view", "caller", "said", "heard", "step"} <= kinds
         assert any(m["kind"] == "caller" and m["text"] == "tuesday please" for m in one.of("event"))
         await one.until(lambda: one.lost)  # the server closes the connection, not only its call
-        assert (await server.over(call))["slots"] == {"day": "tuesday"}
+        assert (await ended(server, call))["slots"] == {"day": "tuesday"}
 
 
 async def test_the_agent_s_words_have_no_holes(tmp_path: Path) -> None:
@@ -178,7 +179,7 @@ async def test_who_listens_in_hears_both_and_is_not_heard(tmp_path: Path) -> Non
         assert await ear.hang_up() == 200
         await server.until(lambda: server.facts(LegLeft))
         assert await one.hang_up() == 200
-        await server.over(call)
+        await ended(server, call)
         assert [fact.who for fact in server.facts(LegJoined)] == ["desk"]
         assert server.replayed(call).slots["day"].value == "monday"
         assert not server.facts(Digit)
@@ -250,7 +251,7 @@ async def test_a_peer_that_falls_silent_is_lost_and_may_come_back(
             await agent_is_done(server)
             again.tell("text", text="yes")
             await again.until(lambda: again.of("ended"))
-        assert (await server.over(call))["outcome"] == "told"
+        assert (await ended(server, call))["outcome"] == "told"
         assert server.replayed(call).slots["day"].value == "monday"
 
 
@@ -264,7 +265,7 @@ async def test_a_peer_that_closes_without_a_word_is_lost_and_one_that_says_goodb
         second = await started(server, 2)
         await other.close()
         assert await other.hang_up() == 200  # right behind its connection's end
-        assert (await server.over(second))["cause"] == "caller-hangup"
+        assert (await ended(server, second))["cause"] == "caller-hangup"
 
 
 async def test_a_server_that_drains_says_goodbye(tmp_path: Path) -> None:
