@@ -112,7 +112,7 @@ def _conclude(
         console.print("Try next:")
         data = f"--data-dir {folder}"
         for command, what in (
-            (f"calls {calls[0]} {data}", "the call, told again from its journal"),
+            (f"serve --demo {data}", "the same clinic in your browser, and this call in its console"),
             (f"replay {calls[0]} {data}", "every decision made again and compared"),
             ("chat clinic --demo -v", "the same flow, typed by you"),
         ):
