@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pylibsrtp
 import pytest
 from aioice import stun
@@ -18,11 +19,13 @@ from aiortc.rtcsctptransport import WEBRTC_BINARY, WEBRTC_STRING, DataChunk
 
 from app.core.events import CallStarted, Digit, LegAttached, LegLost, TextReceived
 from media.rtp import RtpPacket
+from media.webrtc import server as shell
 from media.webrtc import session
 from media.webrtc.peer import MAX_FRAGMENTS, MAX_STREAMS, _Srtp
 from media.webrtc.session import MAX_MESSAGES_PER_S, MAX_PACKETS_PER_S, Session
 from tests.e2e.server import Server, running
 from tests.webrtc.light import LightCaller, light
+from tests.webrtc.offers import OFFER
 from tests.webrtc.relay import relay
 from tests.webrtc.remains import Remains, live
 
@@ -290,7 +293,8 @@ async def test_a_peer_that_takes_no_messages_is_told_of_the_gap(
         assert any("n" not in message for message in shown)
 
 
-async def test_offers_and_calls_without_end_leave_nothing(tmp_path: Path) -> None:
+async def test_offers_and_calls_without_end_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shell, "CONNECT_TIMEOUT_S", 0.3)
     async with running(tmp_path, flows=[TALK], media_host="127.0.0.1") as server:
         async with light(server.url) as one:
             await one.dial(channel=True)
@@ -298,6 +302,16 @@ async def test_offers_and_calls_without_end_leave_nothing(tmp_path: Path) -> Non
         await server.until(lambda: len(server.gate.registry) == 0)
         await asyncio.sleep(0.7)
         remains = Remains(server)
+        async with aiohttp.ClientSession(server.url, headers={"Content-Type": "application/sdp"}) as http:
+            for number in range(30):
+                async with http.post("/webrtc", data=OFFER.replace("192.0.2.7 54321", "127.0.0.1 9")) as said:
+                    assert said.status == 201
+                if number % 2:
+                    async with http.delete(said.headers["Location"]) as gone:
+                        assert gone.status == 200
+                else:
+                    await server.until(lambda: not live())
+        monkeypatch.undo()
         for number in range(10):
             async with light(server.url) as one:
                 await one.dial(channel=number % 2 == 0)
