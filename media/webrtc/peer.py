@@ -168,10 +168,12 @@ class Peer:
             return
         try:
             candidate = Candidate.from_sdp(text)
-            if candidate.component == 1 and candidate.transport.lower() == "udp":
+            ours = candidate.component == 1 and candidate.transport.lower() == "udp" and 0 < candidate.port < 1 << 16
+            # An mDNS name would be asked for in this network, a second each: the peer's own checks come sooner.
+            if ours and not candidate.host.lower().rstrip(".").endswith(".local"):
                 await self._ice.add_remote_candidate(candidate)
         except (ValueError, IndexError, AssertionError, OSError):
-            return  # of another kind, or an mDNS name where there is no multicast: the peer's own checks will come
+            return
 
     async def connect(self) -> None:
         """Returns once media may flow. Raises `PeerError`; without a limit of time of its own."""

@@ -29,7 +29,7 @@ WATCH_MS: Final = 100  # between looks at the connection
 GOODBYE_MS: Final = 1500  # after the connection's end, for a goodbye that is still on its way
 LOSS_KEPT: Final = 0.7  # of what was lost once, with each further report: for that long packets carry copies
 REPORT_MS: Final = 5000  # between RTCP reports (RFC 3550, 6.2)
-MAX_PACKETS_PER_S: Final = 250  # what comes beyond is dropped
+MAX_PACKETS_PER_S: Final = 250  # RTP and RTCP; what comes beyond is dropped
 MAX_MESSAGES_PER_S: Final = 50
 MAX_WAITING_BYTES: Final = 128 * 1024  # of messages that the peer has not taken; more are left out
 MAX_EARLY_MESSAGES: Final = 100  # before the data channel is open
@@ -172,10 +172,7 @@ class Session:
     # The peer's packets and messages
 
     def rtp(self, packet: bytes) -> None:
-        if self.over:
-            return
-        if not self._packets.admit(self._now_ms):
-            self.excess_packets += 1
+        if not self._admits():
             return
         try:
             parsed = RtpPacket.parse(packet)
@@ -192,12 +189,19 @@ class Session:
                 self.leg.digit(digit)
 
     def rtcp(self, packet: bytes) -> None:
-        if self.over:
+        if not self._admits():
             return
         heard = self._receiver.rtcp(packet, int(self._loop.time() * 1000))
         if heard is not None and isinstance(self.codec, Opus):
             self._lost_percent = max(heard.lost_percent, self._lost_percent * LOSS_KEPT)
             self.codec.expect_loss(round(self._lost_percent))
+
+    def _admits(self) -> bool:
+        if self.over:
+            return False
+        admitted = self._packets.admit(self._now_ms)
+        self.excess_packets += not admitted
+        return admitted
 
     def message(self, text: str) -> None:
         if self.over:

@@ -8,7 +8,7 @@ from media import sdp
 from media.sdp import SdpError
 from media.webrtc import offer
 from media.webrtc.offer import MAX_FRAGMENT_BYTES, MAX_FRAGMENT_CANDIDATES, IceRestart
-from media.webrtc.peer import Addresses, Peer, certificate
+from media.webrtc.peer import MAX_CANDIDATES, Addresses, Peer, certificate
 from tests.webrtc.offers import AUDIO, CHANNEL, FINGERPRINT, OFFER, SESSION, VIDEO
 
 
@@ -107,6 +107,31 @@ async def test_ports_and_the_public_address_are_as_the_settings_say() -> None:
     assert host[4] == "127.0.0.1"
     assert 43210 <= int(host[5]) <= 43999
     assert (public[4], public[5], public[7]) == ("203.0.113.7", host[5], "srflx")
+
+
+async def test_candidates_that_cannot_be_used_are_passed_over() -> None:
+    peer = Peer(offer.read(OFFER).remote, Nobody(), certificate(), Addresses(host="127.0.0.1"))
+    await peer.gather()
+    try:
+        for text in (
+            "1 1 udp 1 0b4a9f1e-5c55-4c53-8b1a-6f7f7d0d2f10.local 9 typ host",
+            "1 1 udp 1 example.com 9 typ host",
+            "1 2 udp 1 127.0.0.1 9 typ host",
+            "1 1 tcp 1 127.0.0.1 9 typ host tcptype active",
+            "1 1 udp 1 127.0.0.1 99999 typ host",
+            "1 1 udp 1 127.0.0.1 0 typ host",
+            "1 1 udp 1 127.0.0.1 -5 typ host",
+            "1 1 udp x 127.0.0.1 9 typ host",
+            "1 1 udp",
+            "",
+        ):
+            await peer.add_candidate(text)
+        assert peer._ice.remote_candidates == []
+        for number in range(2 * MAX_CANDIDATES):
+            await peer.add_candidate(f"1 1 udp 1 127.0.0.1 {number + 1} typ host")
+        assert len(peer._ice.remote_candidates) <= MAX_CANDIDATES
+    finally:
+        await peer.close()
 
 
 def test_trickled_candidates() -> None:
