@@ -45,7 +45,8 @@ class Remains:
 
 def live() -> list[Session]:
     """The legs of servers in this process."""
-    return [each for each in gc.get_objects() if isinstance(each, Session) and not each.over]
+    found = (each for each in gc.get_objects() if isinstance(each, Session))
+    return [each for each in found if isinstance(each.peer, Peer) and not each.over]
 
 
 async def ended(server: Server, call: str) -> dict[str, Any]:
