@@ -202,8 +202,8 @@ class RtpReceiver:
         while len(self._reports) > MAX_REPORTS:
             self._reports.popitem(last=False)
 
-    def rtcp(self, data: bytes, now_ms: int) -> Heard | None:
-        """The peer's compound packet; what it says of us, if it does. Raises nothing: malformed ones are counted."""
+    def rtcp(self, data: bytes, now_ms: int, our_ssrc: int) -> Heard | None:
+        """The peer's compound packet; what it says of our stream, if it does. Malformed ones are counted."""
         try:
             said = rtcp.parse(data)
         except RtpError:
@@ -212,9 +212,9 @@ class RtpReceiver:
         if said.ntp_middle is not None and said.ssrc == self.ssrc:
             self._last_report, self._last_report_ms = said.ntp_middle, now_ms
         self.said_goodbye |= self.ssrc in said.goodbyes
-        if not said.blocks:
+        block = next((one for one in said.blocks if one.ssrc == our_ssrc), None)
+        if block is None:
             return None
-        block = said.blocks[0]
         sent_ms = self._reports.get(block.last_report) if block.last_report else None
         trip_ms = None
         if sent_ms is not None:

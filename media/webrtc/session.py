@@ -191,7 +191,7 @@ class Session:
     def rtcp(self, packet: bytes) -> None:
         if not self._admits():
             return
-        heard = self._receiver.rtcp(packet, int(self._loop.time() * 1000))
+        heard = self._receiver.rtcp(packet, int(self._loop.time() * 1000), self._sender.ssrc)
         if heard is not None and isinstance(self.codec, Opus):
             self._lost_percent = max(heard.lost_percent, self._lost_percent * LOSS_KEPT)
             self.codec.expect_loss(round(self._lost_percent))

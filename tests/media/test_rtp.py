@@ -16,7 +16,7 @@ def test_any_bytes_are_a_packet_or_an_error(data: bytes) -> None:
     for parse in (RtpPacket.parse, rtcp.parse):
         with contextlib.suppress(RtpError):
             parse(data)
-    RtpReceiver(8000).rtcp(data, 1)
+    RtpReceiver(8000).rtcp(data, 1, 7)
 
 
 def test_padding_sources_and_extension_are_passed_over() -> None:
@@ -45,13 +45,14 @@ def test_reports_tell_loss_and_round_trip() -> None:
         if n % 4 != 1:
             hears_them.received(packet, 20 * n)
     assert (hears_them.expected, hears_them.lost) == (100, 25)
-    assert hears_us.rtcp(ours.report(2000, 1e9, hears_them), 2040) is not None
-    heard = hears_them.rtcp(theirs.report(2100, 1e9, hears_us), 2150)
+    assert hears_us.rtcp(ours.report(2000, 1e9, hears_them), 2040, theirs.ssrc) is not None
+    assert hears_us.rtcp(ours.report(2000, 1e9, hears_them), 2040, 999) is None, "of another stream"
+    heard = hears_them.rtcp(theirs.report(2100, 1e9, hears_us), 2150, ours.ssrc)
     assert heard is not None
     assert heard.lost_percent == 0
     assert heard.round_trip_ms is not None
     assert abs(heard.round_trip_ms - 90) <= 1
-    hears_them.rtcp(theirs.goodbye(2200, 1e9, hears_us), 2250)
+    hears_them.rtcp(theirs.goodbye(2200, 1e9, hears_us), 2250, ours.ssrc)
     assert hears_them.said_goodbye
 
 
