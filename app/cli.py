@@ -112,9 +112,11 @@ def serve(
         def ready(url: str) -> None:
             socket_url = url.replace("http", "ws", 1)
             out.print(f"[bold]Voicegate {house.VERSION}[/] serves {', '.join(served)} on {url}", soft_wrap=True)
+            places = ("talk", f"{url}/"), ("console", f"{url}/console"), ("plain audio", f"{socket_url}/ws/audio")
+            for name, address in (*places, ("Twilio", f"{socket_url}/ws/twilio")):
+                out.print(f"  {name:11}  {address}", soft_wrap=True)
             if demo:
                 out.print("  the demo's clinic knows who was born on 31 May 1980: key in 31051980", soft_wrap=True)
-            out.print(f"  plain audio  {socket_url}/ws/audio\n  Twilio       {socket_url}/ws/twilio", soft_wrap=True)
 
         async def run() -> None:
             backend: AbstractAsyncContextManager[dict[str, str]] = clinic_backend() if demo else nullcontext({})

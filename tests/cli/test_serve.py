@@ -153,6 +153,10 @@ async def test_the_most_talkative_log_tells_no_words_keys_or_tokens(tmp_path: Pa
 async def test_the_demo_s_clinic_comes_along(tmp_path: Path) -> None:
     async with serving("clinic", "--demo", folder=tmp_path) as gate, dial(gate.ws("/ws/audio")) as caller:
         await caller.asked("date of birth")
+        assert gate.process.stdout is not None
+        told = [(await gate.process.stdout.readline()).decode().split() for _ in range(5)]
+        assert told[:2] == [["talk", f"{gate.url}/"], ["console", f"{gate.url}/console"]]
+        assert told[4][-1] == "31051980"
         await caller.key("31051980")
         await caller.asked("Is that right?")
         await caller.key("#")
