@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
 import pylibsrtp
-from aioice import Candidate, Connection
+from aioice import Candidate, Connection, stun
 from aioice.candidate import candidate_foundation, candidate_priority
 from aioice.ice import CandidatePair, StunProtocol, get_host_addresses
 from aiortc import (
@@ -108,6 +108,7 @@ class Peer:
     def __init__(
         self, remote: Remote, listener: PeerListener, identity: Certificate, addresses: Addresses = ANYWHERE
     ) -> None:
+        self._packets = 0
         self.stray_packets = 0  # that were not this peer's, or came twice
         self._remote = remote
         self._listener = listener
@@ -125,8 +126,8 @@ class Peer:
 
     @property
     def datagrams(self) -> int:
-        """Received so far, of any kind."""
-        return self._ice.datagrams
+        """That surely were the peer's: audio, its reports, and its checks of the way."""
+        return self._ice.checks + self._packets
 
     # What the answer says
 
@@ -225,11 +226,14 @@ class Peer:
             return
         try:
             if 192 <= data[1] <= 223:
-                self._listener.rtcp(self._dtls._rx_srtp.unprotect_rtcp(data))
+                packet, listen = self._dtls._rx_srtp.unprotect_rtcp(data), self._listener.rtcp
             else:
-                self._listener.rtp(self._srtp.unprotect(data))
+                packet, listen = self._srtp.unprotect(data), self._listener.rtp
         except pylibsrtp.Error:
             self.stray_packets += 1
+            return
+        self._packets += 1
+        listen(packet)
 
     # The data channel
 
@@ -300,7 +304,7 @@ class _Ice(Connection):
         super().__init__(ice_controlling=False)
         self._addresses = addresses
         self.media = media
-        self.datagrams = 0
+        self.checks = 0  # of the peer, with its password
         self._pair: CandidatePair | None = None  # nominated, when it was used last
         self._transport: asyncio.DatagramTransport
         self._address: tuple[str, int]
@@ -313,6 +317,10 @@ class _Ice(Connection):
                 self._transport, self._address = pair.protocol.transport, pair.remote_addr
         if pair is not None and not self._transport.is_closing():
             self._transport.sendto(data, self._address)
+
+    def check_incoming(self, message: stun.Message, addr: tuple[str, int], protocol: StunProtocol) -> None:
+        self.checks += 1
+        super().check_incoming(message, addr, protocol)
 
     def data_received(self, data: bytes, component: int) -> None:
         if self._queue.qsize() < MAX_QUEUED:
@@ -356,7 +364,6 @@ class _Datagrams(StunProtocol):
             transport.max_size = MAX_DATAGRAM_BYTES
 
     def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
-        self.receiver.datagrams += 1
         first = cast(bytes, data[:1]) or b"\x40"
         if b"\x80" <= first <= b"\xbf":
             self.receiver.media(cast(bytes, data))

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from media.audio import FRAME_MS, Pcm, silence
@@ -186,7 +187,7 @@ class Session:
         elif parsed.payload_type in self._event_types:
             digit = self._digits.received(parsed)
             if digit is not None and digit in DIGITS:
-                self.leg.digit(digit)
+                self._tell_call(self.leg.digit, digit)
 
     def rtcp(self, packet: bytes) -> None:
         if not self._admits():
@@ -216,11 +217,17 @@ class Session:
             return
         match message:
             case Text():
-                self.leg.text(message.text)
+                self._tell_call(self.leg.text, message.text)
             case Digit():
-                self.leg.digit(message.digit)
+                self._tell_call(self.leg.digit, message.digit)
             case Ping():
                 self._put(messages.write("pong", t=message.t))
+
+    def _tell_call(self, tell: Callable[[str], None], what: str) -> None:
+        try:
+            tell(what)
+        except Exception as error:  # noqa: BLE001  # ours, and it ends this call only
+            self.failed(error)
 
     def channel_open(self) -> None:
         early, self._early = self._early, deque()

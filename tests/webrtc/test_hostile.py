@@ -19,15 +19,16 @@ from aiortc.rtcsctptransport import WEBRTC_BINARY, WEBRTC_STRING, DataChunk
 
 from app.core.events import CallStarted, Digit, LegAttached, LegLost, TextReceived
 from media.rtp import RtpPacket
+from media.webrtc import offer, session
 from media.webrtc import server as shell
-from media.webrtc import session
-from media.webrtc.peer import MAX_FRAGMENTS, MAX_STREAMS, _Srtp
+from media.webrtc.peer import MAX_FRAGMENTS, MAX_STREAMS, Addresses, Peer, _Srtp, certificate
 from media.webrtc.session import MAX_MESSAGES_PER_S, MAX_PACKETS_PER_S, Session
 from tests.e2e.server import Server, running
 from tests.webrtc.light import LightCaller, light
 from tests.webrtc.offers import OFFER
 from tests.webrtc.relay import relay
 from tests.webrtc.remains import Remains, live
+from tests.webrtc.test_offer import Nobody
 
 TALK = Path(__file__).parent.parent / "e2e" / "flows" / "talk.yaml"
 
@@ -324,3 +325,22 @@ async def test_offers_and_calls_without_end_leave_nothing(tmp_path: Path, monkey
                     await one.dial(f"/webrtc?resume={resume}")
                     await one.hang_up()
         await remains.none()
+
+
+async def test_a_stranger_s_datagrams_are_no_sign_of_life() -> None:
+    peer = Peer(offer.read(OFFER).remote, Nobody(), certificate(), Addresses(host="127.0.0.1"))
+    await peer.gather()
+    try:
+        port = int(peer.candidates[0].split()[5])
+        check = stun.Message(message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST)
+        check.attributes["USERNAME"] = f"{peer.ufrag}:uFr4"
+        check.add_message_integrity(b"not the password")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.settimeout(5)
+            for data in (b"\x80" * 60, b"\x17" * 60, bytes(check)):
+                sender.sendto(data, ("127.0.0.1", port))
+            answer = await asyncio.to_thread(sender.recv, 2000)
+        assert stun.parse_message(answer).message_class is stun.Class.ERROR
+        assert peer.datagrams == 0
+    finally:
+        await peer.close()

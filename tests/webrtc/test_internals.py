@@ -27,6 +27,9 @@ async def test_the_ice_agent() -> None:
     assert agent._protocols == []
     assert parameters(agent.get_component_candidates) == ["component", "addresses", "timeout"]
     assert parameters(agent.data_received) == ["data", "component"]
+    assert parameters(agent.check_incoming) == ["message", "addr", "protocol"]
+    source = inspect.getsource(aioice.Connection.request_received)
+    assert source.index("check_message_integrity") < source.index("self.check_incoming(message, addr, protocol)")
     assert "self.get_component_candidates(" in inspect.getsource(aioice.Connection.gather_candidates)
     assert parameters(candidate_priority) == ["candidate_component", "candidate_type", "local_pref"]
     assert len(parameters(candidate_foundation)) == 3
