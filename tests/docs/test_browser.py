@@ -12,6 +12,7 @@ from app.api.access import Access
 from app.api.console import Console
 from app.api.session import SignIn
 from app.api.tickets import MAX_TICKETS_PER_ADDRESS, TICKET_S
+from app.core import core
 from app.runtime.archive import Archive
 from app.runtime.hub import Hub
 from app.runtime.registry import Registry
@@ -19,6 +20,7 @@ from app.settings import Settings
 from app.store.memory import MemoryStore
 from media.sdp import MAX_SDP_BYTES
 from media.webrtc import messages, server, session
+from media.webrtc.offer import MAX_FRAGMENT_BYTES, MAX_FRAGMENT_CANDIDATES
 from tests.docs.test_docs import DOCS, codes, section, tables, text_of
 from tests.e2e.server import running
 from tests.pages.browser import PATIENCE_MS, chromium, eventually, heard, opened, room, save
@@ -36,9 +38,12 @@ def test_limits_in_a_browser_are_those_of_the_code() -> None:
     assert told["from the offer to the connection"] == f"{server.CONNECT_TIMEOUT_S} s"
     assert told["without anything from the peer"].startswith(f"{session.MAX_QUIET_MS // 1000} s")
     assert told["packets"].startswith(f"{session.MAX_PACKETS_PER_S} a second")
-    assert told["messages from the page"].startswith(
-        f"{session.MAX_MESSAGES_PER_S} a second, of {messages.MAX_MESSAGE_CHARS} characters"
+    assert told["messages from the page"] == (
+        f"{session.MAX_MESSAGES_PER_S} a second, more end the connection;"
+        f" of {messages.MAX_MESSAGE_CHARS} characters, a longer one gets an `error`"
     )
+    assert told["time to come back after a lost connection"] == f"{core.REATTACH_MS // 1000} s"
+    assert told["a fragment of candidates"] == f"{MAX_FRAGMENT_BYTES} bytes, {MAX_FRAGMENT_CANDIDATES} candidates"
     assert told["tokens that are not used"] == f"{MAX_TICKETS_PER_ADDRESS} of an address, for {TICKET_S} s"
     assert told["SDP"] == f"{MAX_SDP_BYTES} bytes"
 
