@@ -304,9 +304,8 @@ def _log_to_stderr(level: str) -> None:
     logging.basicConfig(
         level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    if level != "debug":
-        for library in ("aioice", "aiortc"):  # they tell each address that they try
-            logging.getLogger(library).setLevel(logging.WARNING)
+    for library in ("aioice", "aiortc"):  # they tell each address that they try, and put a peer's words into formats
+        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 def _list_calls(rows: list[CallRow], *, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from fastapi import FastAPI
 
 from app.api import console, http, pages, session, twilio, webrtc
-from app.api.access import Access
+from app.api.access import Access, TooManyAttempts
 from app.api.console import Console
 from app.api.session import SignIn
 from app.api.tickets import Tickets
@@ -275,7 +275,10 @@ class Voicegate:
             return ""
         identity = self._tickets.redeem(request.token)
         if identity is None:
-            identity = self._access.audio(request.token, request.peer, request.headers)
+            try:
+                identity = self._access.identify(request.token, request.peer, request.headers)
+            except TooManyAttempts as error:
+                raise Refused(CloseCode.too_fast, f"too many wrong tokens: wait {error.retry_s} s") from None
         if identity is None:
             raise Refused(CloseCode.unauthorized, "a valid token is needed")
         if request.listen and not identity.role.covers(Role.operator):

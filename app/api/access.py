@@ -69,13 +69,6 @@ class Access:
             self._failures.add(address)
         return found
 
-    def audio(self, token: str, peer_host: str, headers: Mapping[str, str]) -> Identity | None:
-        """Who may bring a leg: any identity may. None also where there were too many attempts."""
-        try:
-            return self.identify(token, peer_host, headers)
-        except TooManyAttempts:
-            return None
-
     def require(self, role: Role) -> Callable[[Request], Awaitable[Identity]]:
         """A FastAPI dependency: the request's identity, else 401, 403 or 429."""
 

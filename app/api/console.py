@@ -5,8 +5,9 @@ A viewer reads, an operator acts. Everything told is masked; long work happens i
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -39,6 +40,7 @@ from flows.model import Flow
 UPDATE_S: Final = 0.5  # between two changes that one viewer of the live calls is told
 KEEP_ALIVE_S: Final = 15.0  # of silence on a stream; and how soon one ends whose viewer has signed out
 MAX_STREAMS: Final = 200
+MAX_STREAMS_EACH: Final = 50  # of one token
 MAX_PAGE: Final = 500  # calls, or records
 MAX_MS: Final = 1 << 53
 FIGURES_S: Final = 10.0  # that the flows' figures are not counted anew
@@ -58,25 +60,29 @@ class Console:
     archive: Archive
     flows: Mapping[str, Flow]
     data_dir: Path
-    streams: int = 0
+    streams: Counter[str] = field(default_factory=Counter)  # open now, by whose they are
 
     def alive(self, call: str) -> Row | None:
         actor = self.registry.get(call)
         return live_row(actor) if actor is not None else None
 
-    def stream(self, events: AsyncGenerator[bytes, None]) -> EventStream:
-        """Raises 503 where too many look already."""
-        if self.streams >= MAX_STREAMS:
-            raise HTTPException(503, "too many pages follow what happens here")
-        return EventStream(self._counted(events))
+    def stream(self, request: Request, events: AsyncGenerator[bytes, None]) -> EventStream:
+        """Raises 503 where this viewer, or all together, follow too much already."""
+        who = self.sign_in.identify(request)
+        name = who.name if who is not None else ""
+        if self.streams[name] >= MAX_STREAMS_EACH or self.streams.total() >= MAX_STREAMS:
+            raise HTTPException(503, "too many pages follow what happens here", {"Retry-After": "5"})
+        return EventStream(self._counted(name, events))
 
-    async def _counted(self, events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-        self.streams += 1
+    async def _counted(self, name: str, events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        self.streams[name] += 1
         try:
             async for piece in events:
                 yield piece
         finally:
-            self.streams -= 1
+            self.streams[name] -= 1
+            if not self.streams[name]:
+                del self.streams[name]
             await events.aclose()
 
 
@@ -138,13 +144,13 @@ def _calls(api: APIRouter, console: Console) -> None:
 
     @api.get("/api/live")
     async def live(request: Request) -> Response:
-        return console.stream(_live(console, request))
+        return console.stream(request, _live(console, request))
 
     @api.get("/api/calls/{call}/events")
     async def events(request: Request, call: CallId) -> Response:
         if console.registry.get(call) is None:
             raise HTTPException(404, "this call is not live")
-        return console.stream(_events(console, request, call))
+        return console.stream(request, _events(console, request, call))
 
 
 async def _live(console: Console, request: Request) -> AsyncGenerator[bytes, None]:
@@ -220,8 +226,9 @@ def _one_call(api: APIRouter, console: Console) -> None:
         found = await archive.read(call, lambda past: past.records(skip, limit))
         return answer({"records": [msgspec.Raw(text) for text in found]})
 
-    @api.get("/api/calls/{call}/recording")
+    @api.get("/api/calls/{call}/recording", dependencies=[Depends(console.sign_in.require(Role.operator))])
     async def recording(call: CallId) -> Response:
+        """Voices as they were, unmasked: whoever may hear them live may hear them again."""
         if console.registry.get(call) is not None:
             raise HTTPException(409, "the call is being recorded still")
         file = _below(console.data_dir, (await archive.row(call)).recording)

@@ -23,7 +23,7 @@ def create(
     """`sockets` takes every WebSocket; `trouble` says in a word what is wrong, or nothing."""
     app = FastAPI(title="Voicegate", version=version, docs_url=None, redoc_url=None, openapi_url=None)
 
-    @app.get("/health")
+    @app.api_route("/health", methods=["GET", "HEAD"])
     def health() -> JSONResponse:
         """200 while calls are taken, 503 when not."""
         wrong = "draining" if registry.draining else trouble()

@@ -34,14 +34,14 @@ def router() -> APIRouter:
     files = {str(file.relative_to(STATIC)): file for file in STATIC.rglob("*") if file.is_file()}
 
     def add(path: str, name: str) -> None:
-        @pages.get(path)
+        @pages.api_route(path, methods=["GET", "HEAD"])
         def page() -> Response:
             return _file(STATIC / name)
 
     for path, name in PAGES.items():
         add(path, name)
 
-    @pages.get("/static/{name:path}")
+    @pages.api_route("/static/{name:path}", methods=["GET", "HEAD"])
     def static(name: str) -> Response:
         file = files.get(name)
         return _file(file) if file is not None else Response(status_code=404)

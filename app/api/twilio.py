@@ -96,7 +96,7 @@ def check_stream(settings: Settings, request: LegRequest) -> None:
     """
     auth_token = settings.twilio_auth_token.get_secret_value()
     if not auth_token:
-        if Access(settings).audio("", request.peer, request.headers) is None:
+        if Access(settings).identify("", request.peer, request.headers) is None:
             raise Refused(CloseCode.unauthorized, "the server has no Twilio auth token to check this stream with")
         return
     parts = urlsplit(request.url)

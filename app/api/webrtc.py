@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 
 from app.api import origins
-from app.api.access import Identity, bearer
+from app.api.access import WINDOW_S, Identity, bearer
 from app.api.ice import ice_servers
 from app.api.tickets import TICKET_S, Tickets, TooManyTickets
 from app.settings import Settings
@@ -28,12 +28,14 @@ STATUS: Final = {
     CloseCode.forbidden: 403,
     CloseCode.unknown_flow: 404,
     CloseCode.unknown_call: 404,
+    CloseCode.too_fast: 429,
     CloseCode.busy: 503,
     CloseCode.going_away: 503,
     CloseCode.timeout: 503,
 }
 HINTS: Final[Mapping[int, dict[str, str]]] = {
     401: {"WWW-Authenticate": "Bearer"},
+    429: {"Retry-After": str(WINDOW_S)},
     503: {"Retry-After": str(RETRY_S)},
 }
 

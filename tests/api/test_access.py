@@ -53,7 +53,7 @@ def test_a_token_names_its_holder_and_role(access: Access) -> None:
 )
 def test_anything_else_names_nobody(access: Access, token: str) -> None:
     assert access.identify(token, FAR, {}) is None
-    assert access.audio(token, FAR, {}) is None
+    assert access.identify(token, FAR, {}) is None
 
 
 def test_a_token_over_the_limit_is_refused_even_if_its_beginning_is_right() -> None:
@@ -125,7 +125,6 @@ def test_failures_are_limited_for_an_address_and_forgotten(access: Access, clock
     with pytest.raises(TooManyAttempts) as caught:
         access.identify(VIEWER, FAR, {})
     assert caught.value.retry_s == WINDOW_S - 10
-    assert access.audio(VIEWER, FAR, {}) is None
     assert access.identify(VIEWER, "203.0.113.6", {}) == Identity("wall", Role.viewer), "others are not concerned"
     assert access.identify("", "127.0.0.1", {}) == LOCAL_ADMIN
     clock.now_s += WINDOW_S - 10.5

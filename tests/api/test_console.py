@@ -527,7 +527,7 @@ async def test_live_calls_are_followed(site: Site) -> None:
         assert {row["call"] for row in change["set"]} == {"c1", "c2"}
         del site.actors["c1"]
         assert (await viewer.until(3))[2][1]["gone"] == ["c1"]
-    assert site.console.streams == 0
+    assert not site.console.streams
     assert not site.hub.board._changed
 
 
@@ -538,7 +538,7 @@ async def test_a_call_is_followed_to_its_end(site: Site) -> None:
         name, first = (await viewer.until(1))[0]
         assert (name, first["kind"]) == ("message", "view")
         site.hub.close()
-    assert site.console.streams == 0
+    assert not site.console.streams
     assert not site.hub._feeds
 
 
@@ -563,7 +563,7 @@ async def test_a_viewer_that_takes_nothing_in_is_let_go(site: Site, monkeypatch:
     async with asyncio.timeout(10):
         await viewer.run()
     assert viewer.pieces == []
-    assert site.console.streams == 0
+    assert not site.console.streams
 
 
 async def test_streams_are_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -588,12 +588,29 @@ async def test_a_browser_that_goes_is_noticed(site: Site) -> None:
                     async with browser.stream("GET", path) as said:
                         assert said.headers["content-type"].startswith("text/event-stream")
                         assert (await anext(said.aiter_lines())).startswith(first)
-                        assert site.console.streams == 1
+                        assert site.console.streams.total() == 1
                     for _ in range(500):
                         await asyncio.sleep(0.01)
                         if not site.console.streams:
                             break
-                    assert site.console.streams == 0
+                    assert not site.console.streams
             assert not site.hub._feeds
             server.should_exit = True
             await serving
+
+
+async def test_only_an_operator_hears_a_recording(site: Site) -> None:
+    (site.folder / "recordings").mkdir()
+    (site.folder / "recordings" / "c1.wav").write_bytes(bytes(20))
+    keep(site.store, "c1", confirming(), recording="recordings/c1.wav")
+    viewer = {"Authorization": f"Bearer {VIEWER}"}
+    assert (await site.client.get("/api/calls/c1/recording", headers=viewer)).status_code == 403
+    assert (await site.client.get("/api/calls/c1/recording")).status_code == 200
+
+
+async def test_one_token_cannot_take_all_streams(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_STREAMS_EACH", 1)
+    site.console.streams["wall"] = 1
+    viewer = {"Authorization": f"Bearer {VIEWER}"}
+    refused = await site.client.get("/api/live", headers=viewer)
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")

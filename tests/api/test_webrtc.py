@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from app.api.access import MAX_FAILURES
 from app.api.tickets import MAX_TICKETS_PER_ADDRESS, TICKET_S
 from app.api.webrtc import FRAGMENT, RETRY_S, SDP
 from app.core.events import CallStarted, LegAttached, LegJoined
@@ -417,3 +418,10 @@ async def test_a_server_that_stops_does_not_wait_for_peers_that_never_come(tmp_p
     call = client.server.seen[0].call
     assert said.status == 201
     assert client.server.journal(call).row.cdr
+
+
+async def test_too_many_wrong_tokens_are_told_from_a_wrong_one(tmp_path: Path) -> None:
+    async with served(tmp_path, tokens=TOKENS) as client:
+        said = [await client.offer(Authorization="Bearer wrong") for _ in range(MAX_FAILURES + 1)]
+        assert [one.status for one in said] == [401] * MAX_FAILURES + [429]
+        assert int(said[-1].headers["Retry-After"]) > 0

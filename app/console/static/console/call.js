@@ -72,12 +72,13 @@ export class CallView {
     });
     this.transcript = new Transcript({ onSeek: (ms, seq) => this.seek(ms, seq) });
     this.player = new Player({
-      src: row.recording && !this.live ? `${this.path}/recording` : "",
+      src: row.recording && !this.live && this.me.role !== "viewer" ? `${this.path}/recording` : "",
       duration: this.timeline.duration_ms,
       onMove: (ms) => this.move(ms, null, { fromPlayer: true }),
       onSeek: (ms) => this.seek(ms),
     });
     if (this.live) this.player.note.textContent = row.recording ? "Recording" : "Not recorded";
+    else if (row.recording && this.me.role === "viewer") this.player.note.textContent = "The recording needs an operator's token";
     this.records = new Records({
       fetch: async (from, limit) => (await this.get(`/records?from=${from}&limit=${limit}`)).records,
     });
