@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from playwright.async_api import Browser, Page, ViewportSize, async_playwright
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, Page, ViewportSize, async_playwright, expect
 
 from media.audio import Pcm
 from tests.conftest import needs
@@ -116,6 +117,13 @@ async def opened(
 async def photograph(page: Page, name: str) -> None:
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     await page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+async def accessible(page: Page) -> None:
+    """A page that is drawn, and in which axe finds nothing to object to."""
+    await expect(page.locator("h1").first).to_be_attached(timeout=PATIENCE_MS)
+    results = await Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
 
 
 async def heard(page: Page, seconds: float) -> Pcm:

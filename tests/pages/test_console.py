@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, Route, expect
 
 from app.core.events import HangupOrdered, LegJoined
@@ -20,6 +19,7 @@ from tests.pages.browser import (
     PATIENCE_MS,
     PHONE,
     RATE_HZ,
+    accessible,
     chromium,
     heard,
     opened,
@@ -35,11 +35,6 @@ WATCHER = "a-token-for-the-watcher-0123456"
 TOKENS = [{"name": "desk", "role": "operator", "token": KEY}, {"name": "eye", "role": "viewer", "token": WATCHER}]
 
 expect.set_options(timeout=PATIENCE_MS)
-
-
-async def accessible(page: Page) -> None:
-    results = await Axe().run(page)
-    assert results.violations_count == 0, results.generate_report()
 
 
 async def sign_in(page: Page, token: str) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, Route, expect
 
 from app.core.events import LegAttached, Transcript
@@ -21,6 +20,7 @@ from tests.pages.browser import (
     DESKTOP,
     PATIENCE_MS,
     PHONE,
+    accessible,
     chromium,
     eventually,
     heard,
@@ -44,11 +44,6 @@ expect.set_options(timeout=PATIENCE_MS)
 async def talk(page: Page) -> None:
     await page.get_by_role("button", name="Talk", exact=True).click()
     await expect(page.locator("#status")).to_have_text("In call")
-
-
-async def accessible(page: Page) -> None:
-    results = await Axe().run(page)
-    assert results.violations_count == 0, results.generate_report()
 
 
 def calls(server: Server) -> set[str]:
