@@ -121,7 +121,11 @@ def read_number(text: str, numbering: Numbering) -> str:
     if not _NUMBER.fullmatch(bare):
         raise BadAddress("neither a phone number nor a SIP address")
     if bare.startswith(("+", numbering.international)) and "(0)" in text:
-        bare = text.replace("(0)", "").translate(_SEPARATORS)  # the national prefix, told in passing
+        country, _, rest = text.partition("(0)")  # the national prefix, told in passing
+        country = country.translate(_SEPARATORS)
+        if "(0)" in rest or not 1 <= len(country.removeprefix("+").removeprefix(numbering.international)) <= 3:
+            raise BadAddress("(0) comes once, after the country code")
+        bare = country + rest.translate(_SEPARATORS)
     if "*" in bare or "#" in bare:
         if bare.startswith("+") or len(bare) > MAX_LOCAL_DIGITS:
             raise BadAddress("a service code is short and has no +")
