@@ -1,0 +1,247 @@
+"""What outbound calls must not forget: the day's counts and spending, and how far each list is.
+
+One SQLite file of its own in the data folder. What a method has answered is on the disk: a reservation that a
+crash leaves behind counts in full until its day is over, and a row that was being called counts as called.
+"""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Self
+
+from app.dialler.outcome import Outcome, Progress
+from app.dialler.rules import Refusal, Used
+from app.ports import StoreError
+
+FILE_NAME = "dials.sqlite"
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x56474449  # "VGDI"
+BUSY_MS = 5_000
+MAX_NAME_CHARS = 200
+
+_SCHEMA = f"""
+CREATE TABLE runs (run INTEGER PRIMARY KEY AUTOINCREMENT);
+CREATE TABLE calls (
+    call INTEGER PRIMARY KEY AUTOINCREMENT,
+    run INTEGER NOT NULL,
+    day TEXT NOT NULL,
+    destination TEXT NOT NULL,
+    started_s REAL NOT NULL,
+    micros INTEGER NOT NULL,
+    live INTEGER NOT NULL DEFAULT 1
+);
+CREATE INDEX calls_by_day ON calls (day, destination, micros);
+CREATE INDEX calls_live ON calls (run) WHERE live;
+CREATE TABLE lists (list TEXT PRIMARY KEY, epoch INTEGER NOT NULL);
+CREATE TABLE rows (
+    list TEXT NOT NULL REFERENCES lists (list) ON DELETE CASCADE,
+    row TEXT NOT NULL,
+    outcomes TEXT NOT NULL,
+    placing INTEGER NOT NULL,
+    next_at_s REAL,
+    PRIMARY KEY (list, row)
+) WITHOUT ROWID;
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
+
+
+class DialStore:
+    """The file `path`, made (0600) with its folder (0700) where it is missing. Methods may come from any thread.
+
+    Each opening is a run: calls that an earlier run left open are live no more, and cost what they reserved. Two
+    processes may share the file: counts and spending are common, `Used.live` is of each run alone.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises `StoreError`, as all methods do: a folder that is not writable, a file that is not ours or newer."""
+        self._path = path
+        self._guard = threading.Lock()
+        self._db: sqlite3.Connection | None = None
+        with _clear_errors(path):
+            self._db = _open(path)
+        try:
+            with self._transaction() as db:
+                self._run = db.execute("INSERT INTO runs DEFAULT VALUES").lastrowid
+                db.execute("DELETE FROM runs WHERE run < ?", (self._run,))
+        except StoreError:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        with self._guard:
+            if self._db:
+                with suppress(sqlite3.Error):
+                    self._db.close()
+                self._db = None
+
+    # Counts and spending
+
+    def reserve(
+        self, day: str, destination: str, micros: int, now_s: float, admit: Callable[[Used], Refusal | None]
+    ) -> int | Refusal:
+        """Count one call on `day` ("2030-01-31") and reserve its cost, if `admit` has nothing against it.
+
+        Question and entry are one transaction: no second call comes between. Returns the call's number.
+        """
+        with self._transaction() as db:
+            refusal = admit(self._used(db, day, destination))
+            if refusal is not None:
+                return refusal
+            call = db.execute(
+                "INSERT INTO calls (run, day, destination, started_s, micros) VALUES (?, ?, ?, ?, ?)",
+                (self._run, day, destination, now_s, micros),
+            ).lastrowid
+        assert call is not None
+        return call
+
+    def settle(self, call: int, micros: int | None = None) -> None:
+        """The call is over and cost `micros`, by default what was reserved. Later settlements change nothing."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE calls SET live = 0, micros = coalesce(?, micros) WHERE call = ? AND live AND run = ?",
+                (micros, call, self._run),
+            )
+
+    def used(self, day: str, destination: str = "") -> Used:
+        with self._transaction() as db:
+            return self._used(db, day, destination)
+
+    def forget_days(self, before_day: str) -> int:
+        """Delete the calls of the days before; returns how many."""
+        with self._transaction() as db:
+            return db.execute(
+                "DELETE FROM calls WHERE day < ? AND NOT (live AND run = ?)", (before_day, self._run)
+            ).rowcount
+
+    def _used(self, db: sqlite3.Connection, day: str, destination: str) -> Used:
+        calls, there, spent = db.execute(
+            "SELECT count(*), coalesce(sum(destination = ?), 0), coalesce(sum(micros), 0) FROM calls WHERE day = ?",
+            (destination, day),
+        ).fetchone()
+        (live,) = db.execute("SELECT count(*) FROM calls WHERE run = ? AND live", (self._run,)).fetchone()
+        last = db.execute("SELECT started_s FROM calls ORDER BY call DESC LIMIT 1").fetchone()
+        return Used(calls, there, spent, live, last[0] if last else None)
+
+    # Lists
+
+    def take(self, name: str) -> int:
+        """Make the list `name` ours, new or not: whoever had it before can write no more. Returns our epoch."""
+        _check_name(name)
+        with self._transaction() as db:
+            (epoch,) = db.execute(
+                "INSERT INTO lists VALUES (?, 1) ON CONFLICT (list) DO UPDATE SET epoch = epoch + 1 RETURNING epoch",
+                (name,),
+            ).fetchone()
+        return int(epoch)
+
+    def put(self, name: str, epoch: int, rows: dict[str, Progress]) -> bool:
+        """Write how far these rows are, all or none. False: another epoch holds the list, nothing was written."""
+        for row in rows:
+            _check_name(row)
+        with self._transaction() as db:
+            held = db.execute("SELECT epoch FROM lists WHERE list = ?", (name,)).fetchone()
+            if held is None or held[0] != epoch:
+                return False
+            db.executemany(
+                "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?)",
+                [(name, row, " ".join(p.outcomes), p.placing, p.next_at_s) for row, p in rows.items()],
+            )
+        return True
+
+    def progress(self, name: str) -> dict[str, Progress]:
+        """Of all rows of the list that were ever written; empty for a list that is not known."""
+        with self._transaction() as db:
+            rows = db.execute("SELECT row, outcomes, placing, next_at_s FROM rows WHERE list = ?", (name,)).fetchall()
+        return {
+            row: Progress(tuple(_outcome(word) for word in outcomes.split()), bool(placing), next_at_s)
+            for row, outcomes, placing, next_at_s in rows
+        }
+
+    def lists(self) -> list[str]:
+        with self._transaction() as db:
+            return [name for (name,) in db.execute("SELECT list FROM lists ORDER BY list")]
+
+    def forget_list(self, name: str) -> bool:
+        """Delete the list and its rows; False where there was none. Who dials it finds it taken away."""
+        with self._transaction() as db:
+            return db.execute("DELETE FROM lists WHERE list = ?", (name,)).rowcount > 0
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._guard, _clear_errors(self._path):
+            if self._db is None:
+                raise StoreError(f"{self._path}: closed")
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            finally:
+                if self._db.in_transaction:
+                    with suppress(sqlite3.Error):
+                        self._db.execute("ROLLBACK")
+
+
+def _outcome(word: str) -> Outcome:
+    try:
+        return Outcome(word)
+    except ValueError:  # of a newer version, or damaged: it was an attempt
+        return Outcome.unknown
+
+
+def _check_name(name: str) -> None:
+    if not 0 < len(name) <= MAX_NAME_CHARS:
+        raise StoreError(f"lists and rows have names of 1 to {MAX_NAME_CHARS} characters")
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    path.chmod(0o600)
+    db = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        timeout=BUSY_MS / 1000,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        db.text_factory = lambda text: text.decode(errors="replace")
+        db.execute("PRAGMA foreign_keys = ON")
+        db.execute("PRAGMA secure_delete = ON")
+        db.execute("BEGIN IMMEDIATE")  # two that make the file at once: one does, the other finds it made
+        if not db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+            for statement in filter(str.strip, _SCHEMA.split(";")):
+                db.execute(statement)
+        db.execute("COMMIT")
+        if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            raise StoreError(f"{path}: not a file of voicegate's outbound calls")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version != SCHEMA_VERSION:
+            raise StoreError(f"{path}: format {version}, this voicegate reads {SCHEMA_VERSION}")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+@contextmanager
+def _clear_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: {error}") from error
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from error
