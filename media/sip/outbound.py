@@ -1,0 +1,230 @@
+"""A call of ours, from the INVITE to somebody's answer (RFC 3261, 13.2): forks, early media, reliable ringing."""
+
+from typing import TYPE_CHECKING, Final
+
+from sipmessage import Request, Response
+
+from media.sip import bodies
+from media.sip import message as sip
+from media.sip.auth import Answerer
+from media.sip.bodies import Unsupported
+from media.sip.call import Call, CallListener, End, EndCause, Stage, reason_of
+from media.sip.dialog import Dialog
+from media.sip.message import Hop, MessageError
+from media.sip.transaction import Failure, InviteClient
+
+if TYPE_CHECKING:
+    from media.sip.endpoint import Endpoint
+
+MAX_FORKS: Final = 10  # that ring at once
+CANCEL_MS: Final = 32_000  # after a CANCEL, for the final response
+
+
+class OutboundCall(Call):
+    """Rings until somebody answers, refuses, or `answer_ms` have passed."""
+
+    def __init__(
+        self, endpoint: "Endpoint", request: Request, hop: Hop, listener: CallListener, answerer: Answerer | None
+    ) -> None:
+        super().__init__(endpoint, request.call_id, sip.from_tag(request), answerer)
+        self.listener = listener
+        self.request = request
+        self.answer_ms = 0
+        self.early_media = False
+        self._hop = hop
+        self._transaction: InviteClient | None = None
+        self._proceeding = False
+        self._cancelling = False
+        self._reliable: dict[str, int] = {}  # RSeq seen last, by the tag of who rings
+        self._early: dict[str, Dialog] = {}
+        self._described = False  # an answer to our offer is here
+
+    def start(self, now_ms: int, answer_ms: int) -> None:
+        self.answer_ms = answer_ms
+        self.timers.arm((self, "answer"), now_ms + answer_ms, self._unanswered)
+        self._invite(now_ms)
+
+    def _invite(self, now_ms: int) -> None:
+        self.session_timer.request(self.request)
+        transaction = self.endpoint.transact(self.request, self._hop, now_ms, self._responded, self._failed)
+        assert isinstance(transaction, InviteClient)
+        self._transaction = transaction
+
+    def _again(self, now_ms: int) -> None:
+        """The same INVITE with what was asked for (22.2): a new transaction, the next number."""
+        self._proceeding = False
+        self.request.headers.set("CSeq", f"{sip.sequence(self.request) + 1} INVITE")
+        self._invite(now_ms)
+
+    # What comes back
+
+    def _responded(self, response: Response, now_ms: int) -> None:
+        if response.code < 200:
+            self._provisional(response, now_ms)
+        elif response.code < 300:
+            self._accepted(response, now_ms)
+        elif self.stage is Stage.setup:
+            self._refused(response, now_ms)
+
+    def _provisional(self, response: Response, now_ms: int) -> None:
+        if self.stage is not Stage.setup:
+            return
+        if not self._proceeding:
+            self._proceeding = True
+            if self._cancelling:
+                self._cancel(now_ms)
+                return
+        tag = sip.to_tag(response)
+        if response.code == 100 or not tag:
+            return
+        if "100rel" in sip.tokens(response, "Require") and not self._prack(response, tag, now_ms):
+            return
+        self._take_early(response, now_ms)
+        if self.listener is not None:
+            self.listener.progressed(response.code, now_ms)
+
+    def _take_early(self, response: Response, now_ms: int) -> None:
+        """The first description counts as the answer: what is said before the call stands is heard (RFC 3960)."""
+        try:
+            sdp = bodies.description(response)
+        except Unsupported:
+            return
+        if sdp and not self._described and self.listener is not None:
+            self._described = self.early_media = self.listener.answered(sdp, now_ms)
+
+    def _prack(self, response: Response, tag: str, now_ms: int) -> bool:
+        """Acknowledges (RFC 3262, 4). False: repeated, or out of order."""
+        sequence = sip.number(response, "RSeq")
+        if sequence is None or sequence <= self._reliable.get(tag, 0):
+            return False
+        if tag in self._reliable and sequence != self._reliable[tag] + 1:
+            return False
+        dialog = self._dialog_of(response, tag)
+        if dialog is None:
+            return False
+        self._reliable[tag] = sequence
+        request = dialog.request("PRACK")
+        self.endpoint.complete(request, dialog.hop)
+        request.headers.set("RAck", f"{sequence} {sip.sequence(response)} INVITE")
+        self.endpoint.exchange(
+            request, dialog.hop, now_ms, lambda *_: None, lambda *_: None, dialog=dialog, answerer=self._answerer
+        )
+        return True
+
+    def _dialog_of(self, response: Response, tag: str) -> Dialog | None:
+        found = self._early.get(tag)
+        if found is None and len(self._early) < MAX_FORKS:
+            try:
+                found = self._early[tag] = Dialog.of_client(self.request, response, self._hop)
+            except MessageError:
+                return None
+        return found
+
+    def _accepted(self, response: Response, now_ms: int) -> None:
+        try:
+            dialog = Dialog.of_client(self.request, response, self._hop)
+        except MessageError:
+            if self.stage is Stage.setup:
+                self.finish(End(EndCause.refused, 500, "an answer that cannot be used"), now_ms)
+            return
+        early = self._early.get(dialog.remote_tag)
+        if early is not None:
+            dialog.local_sequence = max(dialog.local_sequence, early.local_sequence)
+        self._acknowledge(dialog)
+        if self.dialog is not None:
+            if dialog.remote_tag != self.dialog.remote_tag:
+                self._refuse_fork(dialog, now_ms)
+            return
+        self.timers.disarm((self, "answer"))
+        self.dialog = dialog
+        self.stage = Stage.confirmed
+        self.learn(response)
+        self.session_timer.answered(response, now_ms)
+        if self._cancelling:  # the answer and our CANCEL crossed (15)
+            self._bye(now_ms, "")
+            return
+        assert self.listener is not None
+        try:
+            sdp = bodies.description(response)
+        except Unsupported:
+            sdp = ""
+        # What came early from the same side is the answer, whatever the 2xx repeats (13.2.1).
+        fits = self.listener.answered(sdp, now_ms) if sdp else self._described
+        if not fits:
+            listener, self.listener = self.listener, None
+            self._bye(now_ms, 'SIP;cause=488;text="Not Acceptable Here"')
+            listener.ended(End(EndCause.refused, 488), now_ms)
+            return
+        self.listener.confirmed(now_ms)
+
+    def _acknowledge(self, dialog: Dialog) -> None:
+        ack = dialog.request("ACK")
+        ack.headers.set("CSeq", f"{sip.sequence(self.request)} ACK")
+        for name in ("Authorization", "Proxy-Authorization"):  # as in the INVITE (22.3)
+            for value in self.request.headers.getlist(name):
+                ack.headers.add(name, value)
+        self.endpoint.acknowledge(ack, dialog.hop)
+
+    def _refuse_fork(self, dialog: Dialog, now_ms: int) -> None:
+        """Somebody else answered too (13.2.2.4)."""
+        request = dialog.request("BYE")
+        self.endpoint.complete(request, dialog.hop)
+        self.endpoint.exchange(request, dialog.hop, now_ms, lambda *_: None, lambda *_: None, dialog=dialog)
+
+    def _refused(self, response: Response, now_ms: int) -> None:
+        if not self._cancelling:
+            if response.code in (401, 407) and self._answerer is not None:
+                if self._answerer.answers(self.request, response):
+                    self._again(now_ms)
+                    return
+            elif response.code == 422 and self.session_timer.too_small(response):
+                self._again(now_ms)
+                return
+        cause = EndCause.ours if self._cancelling else EndCause.refused
+        self.finish(End(cause, response.code, reason_of(response) or response.phrase[:100]), now_ms)
+
+    def _failed(self, failure: Failure, now_ms: int) -> None:
+        if self.stage is Stage.setup:
+            cause = EndCause.timeout if failure is Failure.timeout else EndCause.lost
+            self.finish(End(EndCause.ours if self._cancelling else cause, 408), now_ms)
+
+    # Giving up
+
+    def _unanswered(self, now_ms: int) -> None:
+        listener = self.listener
+        self.listener = None
+        self._give_up(now_ms)
+        if listener is not None:
+            listener.ended(End(EndCause.timeout, 408), now_ms)
+
+    def hang_up(self, now_ms: int, reason: str = "") -> None:
+        if self.stage is Stage.setup:
+            listener, self.listener = self.listener, None
+            self._give_up(now_ms)
+            if listener is not None:
+                listener.ended(End(EndCause.ours), now_ms)
+        else:
+            super().hang_up(now_ms, reason)
+
+    def _give_up(self, now_ms: int) -> None:
+        if self._cancelling or self.stage is not Stage.setup:
+            return
+        self._cancelling = True
+        self.timers.disarm((self, "answer"))
+        if self._proceeding:  # before that nobody knows what to cancel (9.1)
+            self._cancel(now_ms)
+
+    def _cancel(self, now_ms: int) -> None:
+        assert self._transaction is not None
+        cancel = Request("CANCEL", self.request.uri)
+        cancel.headers.setlist("Via", [sip.values(self.request, "Via")[0]])
+        for name in ("Route", "From", "To", "Call-ID", "Max-Forwards"):
+            if found := self.request.headers.getlist(name):
+                cancel.headers.setlist(name, list(found))
+        cancel.headers.set("CSeq", f"{sip.sequence(self.request)} CANCEL")
+        self._transaction.give_up(now_ms, CANCEL_MS)
+        self.endpoint.transactions.request(cancel, self._hop, now_ms, lambda *_: None, lambda *_: None)
+
+    def _disarm(self) -> None:
+        super()._disarm()
+        self.timers.disarm((self, "answer"))
