@@ -38,6 +38,8 @@ class Codec(Protocol):
     """Of the samples."""
     clock_hz: ClassVar[int]
     """Of RTP's timestamps."""
+    bytes_per_ms: ClassVar[int] = 0
+    """Of a payload that can be cut anywhere; 0: it cannot."""
 
     def encode(self, frame: Pcm) -> bytes: ...
 
@@ -159,6 +161,7 @@ class _G711:
 
     rate_hz = 8000
     clock_hz = 8000
+    bytes_per_ms = 8
 
     def __init__(self) -> None:
         self._concealer = Concealer(self.rate_hz)

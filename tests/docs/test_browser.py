@@ -18,6 +18,7 @@ from app.runtime.hub import Hub
 from app.runtime.registry import Registry
 from app.settings import Settings
 from app.store.memory import MemoryStore
+from media import rtp_audio
 from media.sdp import MAX_SDP_BYTES
 from media.webrtc import messages, server, session
 from media.webrtc.offer import MAX_FRAGMENT_BYTES, MAX_FRAGMENT_CANDIDATES
@@ -37,7 +38,7 @@ def test_limits_in_a_browser_are_those_of_the_code() -> None:
     )
     assert told["from the offer to the connection"] == f"{server.CONNECT_TIMEOUT_S} s"
     assert told["without anything from the peer"].startswith(f"{session.MAX_QUIET_MS // 1000} s")
-    assert told["packets"].startswith(f"{session.MAX_PACKETS_PER_S} a second")
+    assert told["packets"].startswith(f"{rtp_audio.MAX_PACKETS_PER_S} a second")
     assert told["messages from the page"] == (
         f"{session.MAX_MESSAGES_PER_S} a second, more end the connection;"
         f" of {messages.MAX_MESSAGE_CHARS} characters, a longer one gets an `error`"

@@ -19,10 +19,11 @@ from aiortc.rtcsctptransport import WEBRTC_BINARY, WEBRTC_STRING, DataChunk
 
 from app.core.events import CallStarted, Digit, LegAttached, LegLost, TextReceived
 from media.rtp import RtpPacket
+from media.rtp_audio import MAX_PACKETS_PER_S
 from media.webrtc import offer, session
 from media.webrtc import server as shell
 from media.webrtc.peer import MAX_FRAGMENTS, MAX_STREAMS, Addresses, Peer, _Srtp, certificate
-from media.webrtc.session import MAX_MESSAGES_PER_S, MAX_PACKETS_PER_S, Session
+from media.webrtc.session import MAX_MESSAGES_PER_S, Session
 from tests.e2e.server import Server, running
 from tests.webrtc.light import LightCaller, light
 from tests.webrtc.offers import OFFER
@@ -78,8 +79,8 @@ async def test_more_packets_than_anybody_speaks_are_dropped(tmp_path: Path) -> N
         assert wrong.peer._srtp is not None
         sealed = [wrong.peer._srtp.protect(wrong.sender.packet(bytes(160), 160)) for _ in range(8 * MAX_PACKETS_PER_S)]
         await flood(wrong, sealed)
-        assert leg.excess_packets > 0
-        assert leg._receiver.packets < len(sealed)
+        assert leg.audio_stream.excess_packets > 0
+        assert leg.audio_stream.receiver.packets < len(sealed)
         assert not leg.over
         await asyncio.sleep(1.1)  # until a new second counts
         await works(server, wrong)
@@ -95,16 +96,16 @@ async def test_packets_of_others_are_strays(tmp_path: Path) -> None:
         )
         assert wrong.peer._srtp is not None
         good = wrong.peer._srtp.protect(wrong.sender.packet(bytes(160), 160))
-        heard = leg._receiver.packets
+        heard = leg.audio_stream.receiver.packets
         packets = [stolen.protect(RtpPacket(0, n, n * 160, 7, bytes(160)).pack()) for n in range(20)]
         packets += [good[:size] for size in range(2, len(good), 9)] + [good[:-1] + b"x"]
         packets += [bytes((0x80, 200)) + bytes(size) for size in range(0, 60, 7)]  # as RTCP
         before = leg.peer.stray_packets
         await flood(wrong, packets)
         await server.until(lambda: leg.peer is not None and leg.peer.stray_packets == before + len(packets))
-        assert leg._receiver.packets == heard
+        assert leg.audio_stream.receiver.packets == heard
         await flood(wrong, [good, good, good])
-        await server.until(lambda: leg._receiver.packets == heard + 1)  # once, however often it comes
+        await server.until(lambda: leg.audio_stream.receiver.packets == heard + 1)  # once, however often it comes
         await works(server, wrong)
 
 
@@ -117,10 +118,10 @@ async def test_packets_that_make_no_sense_are_passed_over(tmp_path: Path) -> Non
             bytes((0xA0,)) + RtpPacket(0, 1, 1, 99, bytes(3) + b"\xff").pack()[1:],  # longer than the packet
         ]
         strange = [RtpPacket(kind, 2 + kind, 1, 99, bytes(160)).pack() for kind in range(1, 64)]
-        heard = leg._receiver.packets
+        heard = leg.audio_stream.receiver.packets
         await flood(wrong, [wrong.peer._srtp.protect(packet) for packet in broken + strange])
-        await server.until(lambda: leg.bad_packets >= len(broken))
-        assert leg._receiver.packets == heard
+        await server.until(lambda: leg.audio_stream.bad_packets >= len(broken))
+        assert leg.audio_stream.receiver.packets == heard
         for size in (0, 1601, 1400):
             wrong.send(bytes(min(size, 1400)))
         for data in (b"\x80\xc8\x00\x00", b"\x80\xc9" + bytes(50), b"\xbf\xc9\x00\x01" + bytes(4), bytes((0x80, 203))):
@@ -138,7 +139,7 @@ async def test_payloads_that_are_not_opus(tmp_path: Path) -> None:
             wrong.send(payload)
             if number % 5 == 4:
                 await asyncio.sleep(0.02)
-        await server.until(lambda: leg.bad_packets > 10)
+        await server.until(lambda: leg.audio_stream.bad_packets > 10)
         assert not leg.over
         await works(server, wrong)
 

@@ -20,6 +20,7 @@ from app.core.events import (
     Transcript,
 )
 from app.providers.scripted import ScriptedStt
+from media import rtp_audio
 from media.rtp import RtpPacket
 from media.webrtc import session
 from tests.e2e.server import Server, running
@@ -129,7 +130,7 @@ async def test_in_the_agent_s_silence_hardly_anything_is_sent_and_time_goes_on(t
         talked = len(one.received)
         await one.until(lambda: pauses(one.received) >= 4)
         packets = [packet for _, packet in one.received]
-        assert len(packets) - talked <= session.HANGOVER_FRAMES + 6
+        assert len(packets) - talked <= rtp_audio.HANGOVER_FRAMES + 6
         for before, after in itertools.pairwise(packets):
             assert (after.sequence - before.sequence) % (1 << 16) == 1
             passed = (after.timestamp - before.timestamp) % (1 << 32)
@@ -138,7 +139,7 @@ async def test_in_the_agent_s_silence_hardly_anything_is_sent_and_time_goes_on(t
             assert after.marker == (passed != one.ticks)
         last, latest = packets[-2:]
         passed_ms = (latest.timestamp - last.timestamp) % (1 << 32) / 8
-        assert 0.5 * session.KEEP_ALIVE_MS <= passed_ms <= 1.5 * session.KEEP_ALIVE_MS
+        assert 0.5 * rtp_audio.KEEP_ALIVE_MS <= passed_ms <= 1.5 * rtp_audio.KEEP_ALIVE_MS
         assert one.loudest(len(packets) - 2) < QUIET
 
 
@@ -167,7 +168,7 @@ async def test_who_listens_in_hears_both_and_is_not_heard(tmp_path: Path) -> Non
         ear.tell("text", text="friday")
         ear.tell("digit", digit="7")
         await asyncio.sleep(0.3)
-        assert one.loudest(heard + session.HANGOVER_FRAMES) < QUIET
+        assert one.loudest(heard + rtp_audio.HANGOVER_FRAMES) < QUIET
         assert {type(seen.event).__name__ for seen in server.seen[facts:]} <= {"Tick"}
         # The caller, then the agent who answers
         before, replies = len(ear.received), len(server.facts(PlayoutStarted))
@@ -218,7 +219,7 @@ async def test_two_calls_do_not_hear_each_other(tmp_path: Path) -> None:
         await one.key("1")
         await server.until(lambda: server.facts(SpeechStarted))
         await asyncio.sleep(0.1)
-        assert other.loudest(heard + session.HANGOVER_FRAMES) < QUIET
+        assert other.loudest(heard + rtp_audio.HANGOVER_FRAMES) < QUIET
         assert not server.facts(SpeechStarted, second)
         assert not server.facts(Digit, second)
         assert one.resume != other.resume

@@ -17,9 +17,10 @@ from media.jitter import MAX_WAIT_MS, MIN_WAIT_MS
 from media.leg import Leg
 from media.opus import Opus
 from media.rtp import RtpSender
+from media.rtp_audio import MAX_CONCEALED
 from media.webrtc import offer
 from media.webrtc.peer import Peer
-from media.webrtc.session import MAX_CONCEALED, Session
+from media.webrtc.session import Session
 from tests.e2e.server import running
 from tests.e2e.voices import spoken
 from tests.webrtc.light import light
@@ -73,14 +74,14 @@ class Wired:
         self.session._loop = self  # type: ignore[assignment]  # its clock is all that is used
         self.session.peer = self  # type: ignore[assignment]  # likewise
         self.session.attach()
-        codec = self.session.codec
+        codec = self.session.audio_stream.codec
         self.sender = RtpSender(2, wanted.codec.payload_type, codec.clock_hz)
         self.ticks = codec.clock_hz // 50
         tone = 8000 * np.sin(2 * np.pi * 200 * np.arange(codec.rate_hz // 50) / codec.rate_hz)
         self.frame = tone.astype(np.int16)
         self.codec = wanted.new_codec()
         self.heard: list[Pcm] = []
-        self.session.leg.receive = lambda pcm, now_ms: self.heard.append(pcm)  # type: ignore[method-assign]
+        self.session.audio_stream._heard = lambda pcm, now_ms: self.heard.append(pcm)
         self.datagrams = 0
         self.channel_is_open = False
         self._due: list[tuple[int, bytes]] = []
@@ -117,7 +118,7 @@ async def test_what_is_lost_is_concealed(formats: str) -> None:
     for _ in range(500):
         wired.send(None if chance.random() < 0.2 else 0)
         wired.pass_20_ms()
-    assert wired.session._buffer.missing > 70
+    assert wired.session.audio_stream.buffer.missing > 70
     assert 495 <= wired.frames() <= 505
     sound = np.concatenate(wired.heard).astype(np.float64)
     levels = [float(np.sqrt(np.mean(part**2))) for part in np.array_split(sound, 100)]
@@ -157,12 +158,12 @@ async def test_a_bad_moment_is_forgotten_within_two_seconds(name: str, weather: 
     for late_ms in weather:
         wired.send(late_ms)
         wired.pass_20_ms()
-        assert wired.session._buffer.wait_ms <= MAX_WAIT_MS
+        assert wired.session.audio_stream.buffer.wait_ms <= MAX_WAIT_MS
     for _ in range(100):
         wired.send()
         wired.pass_20_ms()
-    assert wired.session._buffer.wait_ms < MIN_WAIT_MS + 1
-    assert not wired.session._buffer._waiting  # what has come was given
+    assert wired.session.audio_stream.buffer.wait_ms < MIN_WAIT_MS + 1
+    assert not wired.session.audio_stream.buffer._waiting  # what has come was given
     count = len(wired.heard)
     wired.send()
     wired.pass_20_ms()
@@ -195,7 +196,7 @@ async def test_a_caller_on_a_bad_network_is_understood(tmp_path: Path) -> None:
         network.up = lambda: 0.0
         await one.speak(np.zeros(8000, np.int16))
         await server.until(lambda: server.facts(Transcript))
-        assert leg._buffer.missing > 0
+        assert leg.audio_stream.buffer.missing > 0
         assert sum(heard) >= 0.9 * len(pcm)
 
 

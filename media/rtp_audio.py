@@ -1,0 +1,277 @@
+"""The audio of one leg over RTP, both ways: packets to samples and samples to packets, on the leg's 20 ms clock.
+
+One piece for all transports that speak RTP. It knows no sockets and no keys: packets leave by `transmit`.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from media.audio import FRAME_MS, Pcm, silence
+from media.codec import Codec, PayloadError
+from media.digits import DigitReader, DigitSender
+from media.jitter import JitterBuffer
+from media.opus import DTX_BYTES, Opus
+from media.rtp import RtpError, RtpPacket, RtpReceiver, RtpSender, Stream, mean_opinion
+
+HANGOVER_FRAMES: Final = 10  # of silence sent after the agent's last sound, so that its end is not concealed
+NOTHING_MS: Final = 20  # without a frame: that is silence, and no tick that came late
+BEHIND_MS: Final = 60  # of the clock: then RTP's time catches up before the next frame, so that words have no holes
+KEEP_ALIVE_MS: Final = 400  # between packets of silence after that (RFC 7587, 3.1.3)
+MAX_CONCEALED: Final = 15  # frames in a row; then it is plain silence
+LOSS_KEPT: Final = 0.7  # of what was lost once, with each further report: for that long packets carry copies
+REPORT_MS: Final = 5000  # between RTCP reports (RFC 3550, 6.2)
+MAX_PACKETS_PER_S: Final = 250  # RTP and RTCP; what comes beyond is dropped
+DIGIT_FRAMES: Final = 6  # that a key of ours lasts
+DIGIT_PAUSE_FRAMES: Final = 4  # after it
+MAX_DIGITS: Final = 64  # of ours that wait
+
+Heard = Callable[[Pcm, int], None]
+Transmit = Callable[[bytes], None]
+
+
+class RtpAudio:
+    """Ticked by its owner, which also gives it what comes. Sync; one thread."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        payload_type: int,
+        event_types: frozenset[int],
+        *,
+        ssrc: int,
+        cname: str,
+        heard: Heard,
+        digit: Callable[[str], None],
+        transmit: Transmit,
+        transmit_report: Transmit,
+        now_ms: Callable[[], int],
+        continuous: bool = False,
+        packet_ms: int = FRAME_MS,
+        lock: bool = False,
+        digit_type: int | None = None,
+    ) -> None:
+        """`heard` is given the samples at the codec's rate, with the time.
+
+        `continuous`: silence is sent like speech, as telephones expect. `packet_ms`: of each packet, for codecs whose
+        payload can be cut anywhere. `lock`: packets come from anybody, so one source is chosen (`media.rtp.Stream`).
+        `digit_type`: the payload type of our own keys.
+        """
+        self.codec = codec
+        self.sender = RtpSender(ssrc, payload_type, codec.clock_hz, cname=cname)
+        self.receiver = RtpReceiver(codec.clock_hz)
+        self.excess_packets = 0
+        self.bad_packets = 0
+        self.concealed_frames = 0
+        self.lost_percent = 0.0  # at the peer
+        self._frame_ticks = codec.clock_hz * FRAME_MS // 1000
+        self.buffer = JitterBuffer(codec.clock_hz, self._frame_ticks)
+        self._payload_type = payload_type
+        self._event_types = event_types
+        self._lock = Stream(frozenset({payload_type}) | event_types) if lock else None
+        self._heard = heard
+        self._digit = digit
+        self._transmit = transmit
+        self._transmit_report = transmit_report
+        self._clock = now_ms
+        self._continuous = continuous
+        self._digits = DigitReader()
+        self._digit_sender = DigitSender(self.sender, digit_type, self._frame_ticks) if digit_type is not None else None
+        self._keys: list[str] = []
+        self._pressing: Iterator[list[bytes]] | None = None
+        self._pause_frames = 0
+        self._silence_in = silence(codec.rate_hz, FRAME_MS)
+        self._silence_out = codec.encode(silence(codec.rate_hz, FRAME_MS))
+        self._packet_bytes = codec.bytes_per_ms * packet_ms if packet_ms != FRAME_MS else 0  # 0: a frame, a packet
+        self._packet_ticks = codec.clock_hz * packet_ms // 1000
+        self._waiting = bytearray()
+        self._now_ms = 0
+        self._sent_ms = 0  # the time until which there is something sent, or left out on purpose
+        self._talking = False  # the last packet was of the frame just before
+        self._quiet_frames = HANGOVER_FRAMES  # since the last frame
+        self._silence_due_ms = 0
+        self._report_due_ms = 0
+        self._packets = Rate(MAX_PACKETS_PER_S)
+        self._missing = 0  # frames in a row
+
+    @property
+    def strays(self) -> int:
+        """Packets that were not of the source that is listened to."""
+        return self._lock.strays if self._lock is not None else 0
+
+    @property
+    def opinion(self) -> float:
+        """The mean opinion score of what is heard here, by the E-model."""
+        expected = max(self.receiver.expected, 1)
+        lost_percent = max(0.0, 100 * (self.receiver.lost + self.buffer.late) / expected)
+        return mean_opinion(self.buffer.wait_ms + FRAME_MS + (self.receiver.round_trip_ms or 0) / 2, lost_percent)
+
+    def start(self) -> None:
+        """From now on time counts."""
+        self._sent_ms = self._clock()
+
+    # The ticker: `hear` before the leg's own tick, `fill` after it
+
+    def hear(self, now_ms: int) -> None:
+        """What is due out of the jitter buffer. Gaps and pauses are filled, so that time goes on."""
+        self._now_ms = now_ms
+        for due in self.buffer.due(now_ms):
+            if due.payload is not None:
+                self._missing = 0
+                pcm = self._decoded(due.payload)
+            elif self._missing < MAX_CONCEALED:
+                self._missing += 1
+                self.concealed_frames += 1
+                recovered = self.codec.recover(due.following) if due.following is not None else None
+                pcm = recovered if recovered is not None else self.codec.conceal()
+            else:
+                pcm = self._silence_in
+            self._heard(pcm, now_ms)
+
+    def fill(self, now_ms: int) -> None:
+        """Where no frame was sent, silence is; now and then a report."""
+        if now_ms - self._sent_ms >= NOTHING_MS:
+            self._say_nothing()
+        if now_ms >= self._report_due_ms:
+            self._report_due_ms = now_ms + REPORT_MS
+            self._transmit_report(self.sender.report(now_ms, time.time(), self.receiver))
+
+    def _decoded(self, payload: bytes) -> Pcm:
+        try:
+            return self.codec.decode(payload)
+        except PayloadError:
+            self.bad_packets += 1
+            return self.codec.conceal()
+
+    # Out
+
+    def say(self, frame: Pcm) -> None:
+        """20 ms of sound."""
+        behind_ms = self._clock() - self._sent_ms
+        if behind_ms >= BEHIND_MS:
+            self.skip(behind_ms // FRAME_MS)
+        self._quiet_frames = 0
+        payload = self.codec.encode(frame)
+        if len(payload) <= DTX_BYTES:  # only says that silence goes on
+            self.skip()
+        else:
+            self._send(payload)
+
+    def press(self, keys: str) -> bool:
+        """Our own keys (RFC 4733), one after the other, instead of sound. False: the peer takes none."""
+        if self._digit_sender is None or len(self._keys) + len(keys) > MAX_DIGITS:
+            return False
+        self._keys += keys
+        return True
+
+    def skip(self, frames: int = 1) -> None:
+        self._sent_ms += frames * FRAME_MS
+        self.sender.skip(frames * self._frame_ticks)
+        self._waiting.clear()
+        self._talking = False
+
+    def goodbye(self) -> bytes:
+        """The last report (RFC 3550, 6.6)."""
+        return self.sender.goodbye(self._clock(), time.time(), self.receiver)
+
+    def _say_nothing(self) -> None:
+        """A little silence after the last sound, then hardly anything, or all of it where that is expected."""
+        self._quiet_frames += 1
+        due = self._quiet_frames <= HANGOVER_FRAMES or self._now_ms >= self._silence_due_ms
+        if self._continuous or due or self._keys or self._pressing is not None:
+            self._silence_due_ms = self._now_ms + KEEP_ALIVE_MS
+            self._send(self._silence_out)
+        else:
+            self.skip()
+
+    def _send(self, payload: bytes) -> None:
+        """The marker is on what follows a pause (RFC 3551, 4.1)."""
+        self._sent_ms += FRAME_MS
+        if (self._keys or self._pressing is not None) and self._press():
+            return
+        if not self._packet_bytes:
+            packet = self.sender.packet(payload, self._frame_ticks, marker=not self._talking)
+            self._talking = True
+            self._transmit(packet)
+            return
+        self._waiting += payload
+        while len(self._waiting) >= self._packet_bytes:
+            whole = bytes(self._waiting[: self._packet_bytes])
+            del self._waiting[: self._packet_bytes]
+            self._transmit(self.sender.packet(whole, self._packet_ticks, marker=not self._talking))
+            self._talking = True
+
+    def _press(self) -> bool:
+        """The part of a key that belongs into this frame's place. False: a pause between keys."""
+        if self._pressing is None:
+            if self._pause_frames > 0:
+                self._pause_frames -= 1
+                return False
+            assert self._digit_sender is not None
+            self._waiting.clear()
+            self._pressing = self._digit_sender.send(self._keys.pop(0), DIGIT_FRAMES)
+        packets = next(self._pressing, None)
+        if packets is None:
+            self._pressing = None
+            self._pause_frames = DIGIT_PAUSE_FRAMES
+            self._talking = False
+            return False
+        for packet in packets:
+            self._transmit(packet)
+        return True
+
+    # In
+
+    def rtp(self, packet: bytes) -> bool:
+        """False: nothing that this leg listens to."""
+        if not self._packets.admit(self._now_ms):
+            self.excess_packets += 1
+            return False
+        try:
+            parsed = RtpPacket.parse(packet)
+        except RtpError:
+            self.bad_packets += 1
+            return False
+        if self._lock is not None and not self._lock.admit(parsed):
+            return False
+        if parsed.payload_type == self._payload_type:
+            now_ms = self._clock()
+            self.receiver.received(parsed, now_ms)
+            self.buffer.push(parsed, now_ms)
+        elif parsed.payload_type in self._event_types:
+            digit = self._digits.received(parsed)
+            if digit is not None:
+                self._digit(digit)
+        else:
+            return False
+        return True
+
+    def rtcp(self, packet: bytes) -> None:
+        if not self._packets.admit(self._now_ms):
+            self.excess_packets += 1
+            return
+        heard = self.receiver.rtcp(packet, self._clock(), self.sender.ssrc)
+        if heard is not None:
+            self.lost_percent = max(heard.lost_percent, self.lost_percent * LOSS_KEPT)
+            if isinstance(self.codec, Opus):
+                self.codec.expect_loss(round(self.lost_percent))
+
+    def release(self) -> None:
+        """The source may change: it was moved, or nothing came for a while."""
+        if self._lock is not None:
+            self._lock.release()
+
+
+class Rate:
+    """At most so many a second."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._since_ms = 0
+        self._count = 0
+
+    def admit(self, now_ms: int) -> bool:
+        if now_ms - self._since_ms >= 1000:
+            self._since_ms, self._count = now_ms, 0
+        self._count += 1
+        return self._count <= self._most
