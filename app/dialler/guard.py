@@ -1,0 +1,62 @@
+"""The one door for outbound calls: whoever places one, for whatever reason, asks here first and settles after."""
+
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from app.dialler.address import Address
+from app.dialler.hours import day_of, next_day_s
+from app.dialler.rules import FOR_NOW, TILL_TOMORROW, Quote, Refusal, Rules, Used, cost_micros
+from app.store.dials import DialStore
+
+WAIT_S = 5.0
+"""After which a call may be tried again that was one too many at its moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """One call may be placed: to `to.dial`, of at most `quote.call_s` seconds; then `Guard.settle` it."""
+
+    call: int
+    to: Address
+    quote: Quote
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    refusal: Refusal
+    until_s: float | None = None  # None: this stays so
+
+
+class Guard:
+    """Sync: each method is a few milliseconds of SQLite; call them in a thread, from as many as you like."""
+
+    def __init__(self, rules: Rules, store: DialStore, zone: ZoneInfo) -> None:
+        """`zone`: where the days of the limits begin and end."""
+        self._rules = rules
+        self._store = store
+        self._zone = zone
+
+    def admit(self, to: str, now_s: float) -> Permit | Refused:
+        """Count and reserve one call now. `now_s`: seconds since 1970. Raises `StoreError`: then place no call."""
+        address = self._rules.destinations.judge(to)
+        if isinstance(address, Refusal):
+            return Refused(address)
+        quote = self._rules.quote(address)
+        if isinstance(quote, Refusal):
+            return Refused(quote)
+
+        def judge(used: Used) -> Refusal | None:
+            return self._rules.admit(quote, used, now_s)
+
+        day = day_of(now_s, self._zone)
+        call = self._store.reserve(day, address.key, quote.reserve_micros, now_s, judge)
+        if isinstance(call, int):
+            return Permit(call, address, quote)
+        if call.rule in TILL_TOMORROW:
+            return Refused(call, next_day_s(now_s, self._zone))
+        return Refused(call, now_s + WAIT_S if call.rule in FOR_NOW else None)
+
+    def settle(self, permit: Permit, talked_s: float | None) -> None:
+        """The call is over. `talked_s` from its answer on, 0 without one; None if nobody knows: it costs the most."""
+        cost = None if talked_s is None else cost_micros(permit.quote.minute_micros, talked_s)
+        self._store.settle(permit.call, cost)
