@@ -5,6 +5,7 @@ from zoneinfo import ZoneInfo
 
 from app.dialler.address import Address
 from app.dialler.hours import day_of, next_day_s
+from app.dialler.outcome import Outcome, Placed
 from app.dialler.rules import FOR_NOW, TILL_TOMORROW, Quote, Refusal, Rules, Used, cost_micros
 from app.store.dials import DialStore
 
@@ -25,6 +26,11 @@ class Permit:
 class Refused:
     refusal: Refusal
     until_s: float | None = None  # None: this stays so
+
+    @property
+    def placed(self) -> Placed:
+        """What a list is told: a row that is held back keeps its turn."""
+        return Placed(Outcome.refused, self.until_s)
 
 
 class Guard:

@@ -7,12 +7,25 @@ from enum import StrEnum
 class Outcome(StrEnum):
     answered = "answered"
     voicemail = "voicemail"
-    busy = "busy"  # 486, 600
-    no_answer = "no-answer"  # 408, 480, 487 after our own time limit
+    busy = "busy"
+    no_answer = "no-answer"
     refused = "refused"  # forbidden by our own rules
-    failed = "failed"  # the network, other 5xx and 6xx
-    invalid = "invalid"  # 404, 484, 604: there is no such number
+    failed = "failed"  # the network, or whoever stands between
+    invalid = "invalid"  # there is no such number, or nobody there wants to be called
     unknown = "unknown"  # we died while it was being placed
+
+
+def of_status(status: int) -> Outcome:
+    """What a final SIP status says of the callee (RFC 3261 §21; 607: RFC 8197 §4)."""
+    match status:
+        case 486 | 600 | 603:
+            return Outcome.busy
+        case 408 | 480 | 487:
+            return Outcome.no_answer
+        case 404 | 410 | 484 | 604 | 607:
+            return Outcome.invalid
+        case _:
+            return Outcome.answered if 200 <= status < 300 else Outcome.failed
 
 
 @dataclass(frozen=True, slots=True)
