@@ -12,6 +12,9 @@ from app.store.dials import DialStore
 WAIT_S = 5.0
 """After which a call may be tried again that was one too many at its moment."""
 
+KEEP_S = 2 * 86_400
+"""Whom we called is forgotten after that: no limit asks for it any more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Permit:
@@ -41,6 +44,7 @@ class Guard:
         self._rules = rules
         self._store = store
         self._zone = zone
+        self._day = ""
 
     def admit(self, to: str, now_s: float) -> Permit | Refused:
         """Count and reserve one call now. `now_s`: seconds since 1970. Raises `StoreError`: then place no call."""
@@ -55,6 +59,9 @@ class Guard:
             return self._rules.admit(quote, used, now_s)
 
         day = day_of(now_s, self._zone)
+        if day != self._day:
+            self._store.forget_days(day_of(now_s - KEEP_S, self._zone))
+            self._day = day
         call = self._store.reserve(day, address.key, quote.reserve_micros, now_s, judge)
         if isinstance(call, int):
             return Permit(call, address, quote)

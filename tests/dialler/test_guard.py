@@ -97,6 +97,16 @@ def test_what_a_status_says(outcome: Outcome, statuses: tuple[int, ...]) -> None
     assert {of_status(status) for status in statuses} == {outcome}
 
 
+def test_whom_we_called_is_forgotten(store: DialStore) -> None:
+    door = guard(store)
+    door.settle(permit(door.admit(TO, NOW_S)), 1.0)
+    door.settle(permit(door.admit(TO, NOW_S + 86_400)), 1.0)
+    assert store.used("2030-01-31").calls == 1
+    door.settle(permit(door.admit(TO, NOW_S + 3 * 86_400)), 1.0)
+    assert store.used("2030-01-31").calls == 0
+    assert store.used("2030-02-01").calls == 1
+
+
 def test_nothing_is_placed_that_cannot_be_counted(store: DialStore) -> None:
     store.close()
     with pytest.raises(StoreError):

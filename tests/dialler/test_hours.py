@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.dialler.hours import BadHours, Hours, day_of, next_day_s, read_hours, read_zone
@@ -55,6 +55,7 @@ def test_an_hour_that_comes_twice_and_one_that_does_not() -> None:
     assert friday.next_open_s(at("2011-12-29 21:00", apia), apia) == at("2012-01-06 09:00", apia)
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 1439),
     st.integers(1, 1440),
