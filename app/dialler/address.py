@@ -112,7 +112,7 @@ def parse(text: str, numbering: Numbering, homes: frozenset[str] = frozenset()) 
     if scheme in ("sip", "sips") or (not scheme and "@" in text):
         return _sip(scheme or "sip", text, numbering, homes)
     number = read_number(text, numbering)
-    return Address(number, number, readings=_readings(number, text, numbering))
+    return Address(number, number, readings=_readings(number, numbering))
 
 
 def read_number(text: str, numbering: Numbering) -> str:
@@ -194,30 +194,30 @@ def _sip(scheme: str, text: str, numbering: Numbering, homes: frozenset[str]) ->
     if _NUMBER.fullmatch(bare):
         if host in homes:
             number = read_number(user, numbering)
-            return Address(number, number, readings=_readings(number, user, numbering))
+            return Address(number, number, readings=_readings(number, numbering))
         # Elsewhere the digits stay, and are in no country: only the host knows what its prefixes mean.
         number = read_number(user, replace(numbering, country=""))
         user = number if bare.startswith("+") else bare
     elif not _NAME.fullmatch(user):
         raise BadAddress("the user part of a SIP address has characters that are not taken")
-    readings = _readings(user, user, numbering)
+    readings = _readings(user, numbering)
     dial = f"{scheme}:{user}@{host}{f':{port}' if port else ''}{''.join(f';{p.lower()}' for p in parameters)}"
     return Address(dial, number, user.lower(), host, port, readings)
 
 
-def _readings(dialled: str, text: str, numbering: Numbering) -> frozenset[str]:
-    """All that `text`, dialled as `dialled`, may mean to a trunk or an exchange: more rather than fewer."""
-    found = {_digits_at_start(dialled), _digits_at_start(text)}
+def _readings(dialled: str, numbering: Numbering) -> frozenset[str]:
+    """All that `dialled` may mean to a trunk or an exchange: more rather than fewer."""
+    digits = _digits_at_start(dialled)
+    found = {digits}
     if not dialled.startswith("+"):
-        for digits in tuple(found):
-            found |= {digits.removeprefix(code) for code in EXIT_CODES}
-            found.add(digits.lstrip("0"))
-            if numbering.country and digits:
-                found |= {numbering.country + digits, numbering.country + digits.removeprefix(numbering.trunk)}
+        found |= {digits.removeprefix(code) for code in EXIT_CODES}
+        found.add(digits.lstrip("0"))
+        if numbering.country and digits:
+            found |= {numbering.country + digits, numbering.country + digits.removeprefix(numbering.trunk)}
     # +49 (0)900 and +49 0900 reach +49900 on many lines.
-    found |= {digits[:n] + digits[n:].lstrip("0") for digits in tuple(found) for n in (1, 2, 3)}
+    found |= {reading[:n] + reading[n:].lstrip("0") for reading in tuple(found) for n in (1, 2, 3)}
     if not dialled.startswith("+"):
-        found = {digits for digits in found if len(digits) > MAX_EXTENSION_DIGITS}
+        found = {reading for reading in found if len(reading) > MAX_EXTENSION_DIGITS}
     return frozenset(found - {""})
 
 

@@ -224,7 +224,7 @@ def test_what_our_limits_hold_back_is_no_attempt() -> None:
             return 0.0, Placed(Outcome.refused, hold_until_s=now_s + (50.0 if len(held) < 8 else -1000.0))
         return 1.0, Placed(Outcome.answered)
 
-    world = World(Options("f", hours=ALWAYS), script)
+    world = World(Options("f", calls_per_second=100.0, hours=ALWAYS), script)
     world.run(rows(1))
     assert [dial.attempt for _, dial in world.dials] == [1] * 9
     assert world.times() == [0.0, 50.0, 100.0, 150.0, 200.0, 250.0, 300.0, 350.0, 351.0]
