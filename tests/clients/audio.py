@@ -50,13 +50,22 @@ def read(file: Path, rate_hz: int = RATE_HZ) -> Pcm:
     return np.concatenate((resampler.process(pcm), resampler.flush()))
 
 
-def duration_ms(file: Path) -> int:
-    """As `read` has it, without reading it all."""
-    with file.open("rb") as opened:
-        header = _header(opened.read(HEADER_BYTES))
+def complete(file: Path) -> bool:
+    """It has a header."""
+    return file.exists() and _header_of(file) is not None
+
+
+def duration_ms(file: Path, like: Path | None = None) -> int:
+    """As `read` has it, without reading it all; `like` has the same header, while `file` has none yet."""
+    header = _header_of(file) or (_header_of(like) if like else None)
     if header is None:
         return 0
     return (file.stat().st_size - header.begin) * 1000 // (2 * header.channels * header.rate_hz)
+
+
+def _header_of(file: Path) -> Header | None:
+    with file.open("rb") as opened:
+        return _header(opened.read(HEADER_BYTES))
 
 
 def _header(data: bytes) -> Header | None:
