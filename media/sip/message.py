@@ -31,13 +31,29 @@ SOFTWARE: Final = "Voicegate"
 Message: TypeAlias = Request | Response
 
 _ADDRESS: Final = re.compile(r'(?P<name>[^<"]*|\s*"(?:[^"\\]|\\.)*"\s*)<(?P<uri>[^<>]*)>(?P<rest>.*)', re.DOTALL)
-_HOST: Final = r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)\s*(?::\s*(?P<port>[0-9]{1,5}))?"
+_HOST: Final = r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)"
 _URI: Final = re.compile(
-    r'(?P<scheme>sips?):(?:(?P<user>[^@\s<>"]*)@)?' + _HOST + r'(?P<parameters>(?:;[^\s<>"?]*)?)', re.ASCII
+    r'(?P<scheme>sips?):(?:(?P<user>[^@\s<>"]*)@)?'
+    + _HOST
+    + r'(?::(?P<port>[0-9]{1,5}))?(?P<parameters>(?:;[^\s<>"?]*)?)',
+    re.ASCII,
+)
+_TEL: Final = re.compile(
+    r"tel:(?P<user>(?=[-.()+]*[0-9A-F*#])\+?[-.()0-9A-F*#]+)(?P<parameters>(?:;[^\s<>\"?]*)?)", re.I
 )
 _VIA: Final = re.compile(
-    r"(?i)SIP\s*/\s*2\.0\s*/\s*(?P<transport>[A-Z]{2,10})\s+" + _HOST + r"\s*(?P<parameters>(?:;.*)?)", re.ASCII
+    r"(?i)SIP\s*/\s*2\.0\s*/\s*(?P<transport>[A-Z][A-Z0-9-]{1,15})\s+"
+    + _HOST
+    + r"\s*+(?::\s*(?P<port>[0-9]{1,5})\s*+)?(?P<parameters>(?:;.*)?)",
+    re.ASCII,
 )
+_METHOD: Final = re.compile(r"[A-Za-z0-9.!%*_+`'~-]{1,32}")
+_VERSION: Final = re.compile(r"(?i)SIP/[0-9]{1,3}\.[0-9]{1,3}")
+_BLANK: Final = re.compile(rb"\r?\n\r?\n")
+_LENGTH: Final = re.compile(rb"(?im)^(?:content-length|l)[ \t]*:(.*(?:\n[ \t].*)*)")
+_LISTS: Final = {
+    separator: re.compile(rf'(?:[^{separator}"<]++|"(?:[^"\\]|\\.)*"?|<[^>]*>?)+', re.DOTALL) for separator in ",;"
+}
 _PHRASES: Final = {
     100: "Trying", 180: "Ringing", 183: "Session Progress", 200: "OK", 202: "Accepted", 400: "Bad Request",
     401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 406: "Not Acceptable",
@@ -98,21 +114,23 @@ def parse(data: bytes) -> Message:
     """
     if len(data) > MAX_MESSAGE_BYTES:
         raise MessageError(f"more than {MAX_MESSAGE_BYTES} bytes")
-    head, blank, body = data.lstrip(b"\r\n").partition(b"\r\n\r\n")
-    if not blank:
-        head, blank, body = data.lstrip(b"\r\n").partition(b"\n\n")
-    if not blank:
+    data = data.lstrip(b"\r\n")
+    blank = _BLANK.search(data)
+    if blank is None:
         raise MessageError("no empty line ends the headers")
-    first, *lines = _unfolded(head)
-    message = _start(first)
+    first, *lines = _unfolded(data[: blank.start()])
+    message, wrong = _start(first)
     for line in lines:
         name, colon, value = line.partition(":")
         name = name.rstrip()
         if not colon or not name or " " in name:
-            raise MessageError("a header without a name", _answerable(message))
-        message.headers.add(COMPACT_FORMS.get(name.lower(), name), value.strip())
+            wrong = wrong or "a header without a name"
+        else:
+            message.headers.add(COMPACT_FORMS.get(name.lower(), name), value.strip())
+    if wrong:  # said only now, so that it can be answered
+        raise MessageError(wrong, _answerable(message))
     _check(message)
-    message.body = _body(message, body)
+    message.body = _body(message, data[blank.end() :])
     return message
 
 
@@ -138,21 +156,23 @@ def _unfolded(head: bytes) -> list[str]:
     return lines
 
 
-def _start(line: str) -> Message:
+def _start(line: str) -> tuple[Message, str]:
+    """And what is wrong with it. Raises `MessageError` where it begins no message at all."""
     first, _, rest = line.partition(" ")
     if first.upper() == "SIP/2.0":
-        code, _, phrase = rest.partition(" ")
+        code, _, phrase = rest.strip().partition(" ")
         if not (len(code) == 3 and code.isascii() and code.isdigit() and "100" <= code <= "699"):
             raise MessageError("a response without a code")
-        return Response(int(code), phrase)
+        return Response(int(code), phrase), ""
     target, _, version = rest.strip().rpartition(" ")
-    if version.upper() != "SIP/2.0" or not re.fullmatch(r"[A-Za-z]{1,20}", first):
+    if not _VERSION.fullmatch(version) or not _METHOD.fullmatch(first):
         raise MessageError("neither a request nor a response")
+    wrong = "" if version.upper() == "SIP/2.0" else "a version that is not 2.0"
     try:
-        return Request(first.upper(), uri_of(target.strip()))
+        return Request(first, uri_of(target.strip())), wrong
     except MessageError:
         # It still has to be answered, by whoever looks at the scheme (RFC 3261, 8.2.2.1).
-        return Request(first.upper(), Written(UNKNOWN, "invalid", text=target.strip()))
+        return Request(first, Written(UNKNOWN, "invalid", text=target.strip())), wrong
 
 
 def _check(message: Message) -> None:
@@ -188,12 +208,26 @@ def _check(message: Message) -> None:
 
 def _body(message: Message, body: bytes) -> bytes:
     """As long as Content-Length says (RFC 3261, 18.3)."""
-    said = message.headers.get("Content-Length")
-    if said is None:
+    said = message.headers.getlist("Content-Length")
+    if not said:
         return body
-    if not (said.isascii() and said.isdigit()) or int(said[:10]) > len(body):
+    try:
+        size = _size({value.encode() for value in said})
+    except MessageError as error:
+        raise MessageError(str(error), _answerable(message)) from None
+    if size > len(body):
         raise MessageError("the body is not as long as Content-Length says", _answerable(message))
-    return body[: int(said)]
+    return body[:size]
+
+
+def _size(said: set[bytes]) -> int:
+    """What all Content-Lengths of one message say. Raises `MessageError`."""
+    if len(said) > 1:
+        raise MessageError("two lengths")
+    value = said.pop()
+    if not value.isdigit() or len(value) > 10:
+        raise MessageError("a length that cannot be read")
+    return int(value)
 
 
 def _answerable(message: Message) -> Request | None:
@@ -215,23 +249,40 @@ def uri_of(text: str) -> Written:
     scheme, _, rest = text.partition(":")
     user, at, host = rest.rpartition("@")
     text = f"{scheme.lower()}:{user}{at}{host.partition('?')[0]}"
+    if (tel := _TEL.fullmatch(text)) is not None:
+        return Written("tel", "", tel["user"], None, None, parameters_of(tel["parameters"]), text)
     found = _URI.fullmatch(text)
-    try:
-        if found is None:
-            uri = URI.parse(text)  # tel, or nothing that we know
-            return Written(uri.scheme, uri.host, uri.user, None, None, uri.parameters, text)
-        name, _, password = (found["user"] or "").partition(":")
-        port = int(found["port"]) if found["port"] else None
-        if port is not None and not 0 < port < 1 << 16:
-            raise MessageError("a URI with an impossible port")
-        parameters = Parameters.parse(found["parameters"].rstrip(";"))
-        return Written(
-            found["scheme"], found["host"], unquote(name) or None, unquote(password) or None, port, parameters, text
-        )
-    except MessageError:
-        raise
-    except (ValueError, TypeError):
-        raise MessageError("a URI that cannot be read") from None
+    if found is None:
+        raise MessageError("a URI that cannot be read")
+    name, _, password = (_decoded(part) for part in (found["user"] or "").partition(":"))
+    port = _port(found["port"])
+    return Written(
+        found["scheme"], found["host"], name or None, password or None, port, parameters_of(found["parameters"]), text
+    )
+
+
+def _decoded(text: str) -> str:
+    """Without its escapes, unless they hide line ends or the like."""
+    plain = unquote(text)
+    return plain if plain.isprintable() else text
+
+
+def _port(text: str | None) -> int | None:
+    if text is not None and not 0 < int(text) < 1 << 16:
+        raise MessageError("an impossible port")
+    return int(text) if text else None
+
+
+def parameters_of(text: str) -> Parameters:
+    """All after the first `;`: names in lower case, values as they were written (7.3.1). Raises `MessageError`."""
+    found: dict[str, str | None] = {}
+    for part in split_list(text, ";"):
+        name, equals, value = part.partition("=")
+        if not name.strip():
+            raise MessageError("a parameter without a name")
+        found.setdefault(name.strip().lower(), value.strip().strip('"') if equals else None)
+    found.pop("self", None)  # which `Parameters` cannot hold
+    return Parameters(**found)
 
 
 def uri_headers(text: str) -> str:
@@ -249,12 +300,7 @@ def address_of(text: str) -> Address:
         name = ""
     if name.startswith('"') and name.endswith('"'):
         name = re.sub(r"\\(.)", r"\1", name[1:-1])
-    try:
-        parameters = Parameters.parse(f";{rest.strip().strip(';')}" if rest.strip(" ;") else "")
-    except (ValueError, TypeError):
-        tag = re.search(r"(?i)(?:^|;)\s*tag\s*=\s*([^\s;,\"]+)", rest)  # all of them that has to be understood
-        parameters = Parameters(tag=tag[1]) if tag else Parameters()
-    return Address(uri_of(uri.strip()), name, parameters)
+    return Address(uri_of(uri.strip()), name, parameters_of(rest))
 
 
 def values(message: Message, name: str) -> list[str]:
@@ -262,38 +308,20 @@ def values(message: Message, name: str) -> list[str]:
     return [part for line in message.headers.getlist(name) for part in split_list(line)]
 
 
-def split_list(line: str) -> Iterator[str]:
-    """At commas outside quotes and angle brackets (7.3.1)."""
-    start = 0
-    quoted = angled = escaped = False
-    for at, char in enumerate(line):
-        if escaped:
-            escaped = False
-        elif quoted:
-            escaped = char == "\\"
-            quoted = char != '"'
-        elif char == '"':
-            quoted = True
-        elif char in "<>":
-            angled = char == "<"
-        elif char == "," and not angled:
-            if part := line[start:at].strip():
-                yield part
-            start = at + 1
-    if part := line[start:].strip():
-        yield part
+def split_list(line: str, separator: str = ",") -> Iterator[str]:
+    """At commas, or semicolons, outside quotes and angle brackets (7.3.1)."""
+    for found in _LISTS[separator].finditer(line):
+        if part := found[0].strip():
+            yield part
 
 
 def top_via(message: Message) -> Via:
     """Raises `MessageError`."""
-    found = _VIA.fullmatch(next(iter(values(message, "Via")), ""))
+    lines = message.headers.getlist("Via")
+    found = _VIA.fullmatch(next((part for line in lines for part in split_list(line)), ""))
     if found is None:
         raise MessageError("no Via that can be read")
-    try:
-        parameters = Parameters.parse(found["parameters"].strip().rstrip(";"))
-    except (ValueError, TypeError):
-        raise MessageError("no Via that can be read") from None
-    return Via(found["transport"].upper(), found["host"], int(found["port"]) if found["port"] else None, parameters)
+    return Via(found["transport"].upper(), found["host"], _port(found["port"]), parameters_of(found["parameters"]))
 
 
 def from_tag(message: Message) -> str:
@@ -315,7 +343,7 @@ def tokens(message: Message, name: str) -> list[str]:
 
 def number(message: Message, name: str) -> int | None:
     """The whole number that a header begins with, such as Expires; None where there is none that makes sense."""
-    found = re.match(r"\d{1,9}(?![\d])", message.headers.get(name) or "")
+    found = re.match(r"[0-9]{1,10}(?![0-9])", message.headers.get(name) or "")
     return int(found[0]) if found else None
 
 
@@ -339,6 +367,13 @@ def request(method: str, uri: URI | str) -> Request:
     """Without headers: whoever makes it adds them."""
     target = uri if isinstance(uri, URI) else uri_of(uri)
     return Request(method, target)
+
+
+def copied(of: Request) -> Request:
+    made = Request(of.method, of.uri, of.body)
+    for name in of.headers.keys():  # noqa: SIM118  # no mapping
+        made.headers.setlist(name, list(of.headers.getlist(name)))
+    return made
 
 
 def phrase(code: int) -> str:
@@ -369,12 +404,16 @@ def write(message: Message) -> bytes:
 
 def received_from(message: Request, hop: Hop) -> None:
     """Says in the top Via where the request really came from (18.2.1, RFC 3581)."""
-    vias = values(message, "Via")
-    top = re.sub(r"(?i);\s*received\s*=[^;]*", "", vias[0])
-    top, asked = re.subn(r"(?i);\s*rport(\s*=[^;]*)?(?=\s*(;|$))", f";rport={hop.port}", top)
-    if asked or top_via(message).host.strip("[]") != hop.host:
-        top += f";received={hop.host}"
-    message.headers.setlist("Via", [top, *vias[1:]])
+    via = top_via(message)
+    first, *others = values(message, "Via")
+    sent_by, *said = split_list(first, ";")
+    kept = [part for part in said if part.partition("=")[0].strip().lower() not in ("received", "rport")]
+    asked = "rport" in via.parameters
+    if asked:
+        kept.append(f"rport={hop.port}")
+    if asked or via.host.strip("[]") != hop.host:
+        kept.append(f"received={hop.host}")
+    message.headers.setlist("Via", [";".join([sent_by, *kept]), *others])
 
 
 def reply_hop(message: Request, hop: Hop) -> Hop:
@@ -401,6 +440,8 @@ class Framer:
 
     def __init__(self) -> None:
         self._data = bytearray()
+        self._searched = 0  # no empty line begins before
+        self._size: int | None = None  # of the message that comes, once its headers are here
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Raises `MessageError`; nothing can be read after that."""
@@ -411,26 +452,29 @@ class Framer:
                 yield b""
             elif b"\r\n\r\n".startswith(bytes(self._data[:4])):
                 return  # perhaps the rest of a keep-alive is on its way
-            elif self._data.startswith(b"\r\n"):
-                del self._data[:2]
+            elif self._data[0] in b"\r\n":
+                del self._data[:1]
             elif (whole := self._whole()) is not None:
                 yield whole
             else:
                 return
 
     def _whole(self) -> bytes | None:
-        end = self._data.find(b"\r\n\r\n")
-        size = end + 4 + self._length(bytes(self._data[:end])) if end >= 0 else len(self._data)
-        if size > MAX_MESSAGE_BYTES:
+        if self._size is None:
+            self._size = self._announced()
+        if (self._size or len(self._data)) > MAX_MESSAGE_BYTES:
             raise MessageError(f"more than {MAX_MESSAGE_BYTES} bytes")
-        if end < 0 or len(self._data) < size:
+        if self._size is None or len(self._data) < self._size:
             return None
-        whole = bytes(self._data[:size])
-        del self._data[:size]
+        whole = bytes(self._data[: self._size])
+        del self._data[: self._size]
+        self._size, self._searched = None, 0
         return whole
 
-    def _length(self, head: bytes) -> int:
-        found = re.findall(rb"(?im)^(?:content-length|l)[ \t]*:[ \t]*(\d{1,9})[ \t]*\r?$", head)
-        if len(set(found)) > 1:
-            raise MessageError("two lengths")
-        return int(found[0]) if found else 0
+    def _announced(self) -> int | None:
+        blank = _BLANK.search(self._data, self._searched)
+        if blank is None:
+            self._searched = max(len(self._data) - 3, 0)
+            return None
+        said = {value.strip() for value in _LENGTH.findall(self._data[: blank.start()])}
+        return blank.end() + (_size(said) if said else 0)
