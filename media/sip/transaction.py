@@ -23,6 +23,7 @@ T2_MS: Final = 4000  # between repetitions at most
 T4_MS: Final = 5000  # for which a message may be on its way
 LIFE_MS: Final = 64 * T1_MS  # timers B, F, H, J, L, M
 COMPLETED_MS: Final = 32_000  # timer D (17.1.1.2)
+RINGING_MS: Final = 900_000  # after the last provisional response: nobody waits longer, whoever forgot to give up
 
 
 class Sender(Protocol):
@@ -53,7 +54,7 @@ Failed = Callable[[Failure, int], None]
 
 
 class Transactions:
-    """All of one endpoint. At most `most` of each side; a request beyond that finds no place."""
+    """All of one endpoint. At most `most` requests of peers: one beyond that finds no place."""
 
     def __init__(self, sender: Sender, timers: Timers, *, most: int) -> None:
         self.sender = sender
@@ -102,7 +103,7 @@ def server_key(message: Request, method: str = "") -> tuple[str, ...]:
     via = sip.top_via(message)
     method = method or ("INVITE" if message.method == "ACK" else message.method)
     branch = via.parameters.get("branch") or ""
-    if branch.startswith(sip.MAGIC):
+    if branch.startswith(sip.MAGIC) and branch != sip.MAGIC:
         return branch, f"{via.host}:{via.port}", method
     cseq = CSeq.parse(message.headers["CSeq"])
     return "", str(via), message.call_id, sip.from_tag(message), str(cseq.sequence), method
@@ -114,7 +115,7 @@ class ClientTransaction:
     def __init__(
         self, all_of: Transactions, message: Request, hop: Hop, now_ms: int, responded: Responded, failed: Failed
     ) -> None:
-        self.request = message
+        self.request = sip.copied(message)  # its owner may send it again, with another Via and number
         self.hop = hop
         self.state = State.calling if message.method == "INVITE" else State.trying
         self._all = all_of
@@ -166,13 +167,16 @@ class ClientTransaction:
 class InviteClient(ClientTransaction):
     """17.1.1, with RFC 6026's Accepted, in which further 2xx (of forks, or repeated) still reach the caller."""
 
+    _given_up = False
+
     def response(self, message: Response, now_ms: int) -> None:
         if self.state in (State.calling, State.proceeding):
             if message.code < 200:
                 self.state = State.proceeding
                 self._timers.disarm((self, "repeat"))
-                # Only the first wait is limited here: how long it may ring is the caller's to say (13.2.2.5).
-                self._timers.disarm((self, "life"))
+                # How long it may ring is the caller's to say (13.2.2.5).
+                if not self._given_up:
+                    self._timers.arm((self, "life"), now_ms + RINGING_MS, self._timed_out)
             elif message.code < 300:
                 self._finish(State.accepted, LIFE_MS, now_ms)
             else:
@@ -192,6 +196,7 @@ class InviteClient(ClientTransaction):
     def give_up(self, now_ms: int, within_ms: int = LIFE_MS) -> None:
         """After a CANCEL: without a final response by then it is over (9.1)."""
         if self.state in (State.calling, State.proceeding):
+            self._given_up = True
             self._timers.arm((self, "life"), now_ms + within_ms, self._timed_out)
 
     def _acknowledge(self, message: Response) -> None:
