@@ -1,7 +1,5 @@
 """What messages carry: session descriptions, digits, and the progress of a transfer."""
 
-import email.parser
-import email.policy
 import re
 from typing import Final
 
@@ -13,9 +11,14 @@ DTMF_RELAY: Final = "application/dtmf-relay"
 DTMF: Final = "application/dtmf"
 FRAGMENT: Final = "message/sipfrag"  # RFC 3420
 MAX_PARTS: Final = 8
+MAX_DEPTH: Final = 3  # of parts within parts
+MAX_BOUNDARY_CHARS: Final = 70  # RFC 2046, 5.1.1
 MIN_DIGIT_MS: Final = 40
 MAX_DIGIT_MS: Final = 10_000
 DIGIT_MS: Final = 160  # where nothing is said
+
+_BLANK: Final = re.compile(rb"\r?\n\r?\n")
+_KIND: Final = re.compile(rb"(?im)^(?:content-type|c)[ \t]*:(.*(?:\n[ \t].*)*)")
 
 
 class Unsupported(ValueError):
@@ -27,17 +30,35 @@ def description(message: Message) -> str:
     if not message.body.strip():
         return ""
     kind = sip.content_type(message)
-    if kind == SDP:
-        return message.body.decode("utf-8", "replace")
-    if kind.startswith("multipart/"):
-        head = f"Content-Type: {message.headers.get('Content-Type')}\r\n\r\n".encode()
-        whole = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + message.body)
-        for part in list(whole.walk())[:MAX_PARTS]:
-            if part.get_content_type() == SDP:
-                content = part.get_payload(decode=True)
-                return content.decode("utf-8", "replace") if isinstance(content, bytes) else ""
-        return ""
-    raise Unsupported(kind)
+    if kind != SDP and not kind.startswith("multipart/"):
+        raise Unsupported(kind)
+    found = _part(message.headers.get("Content-Type") or "", message.body, MAX_DEPTH)
+    return (found or b"").decode("utf-8", "replace")
+
+
+def _part(kind: str, body: bytes, depth: int) -> bytes | None:
+    """The first session description in a body of this Content-Type."""
+    name, _, said = kind.partition(";")
+    name = name.strip().lower()
+    if name == SDP:
+        return body
+    if not name.startswith("multipart/") or not depth:
+        return None
+    try:
+        boundary = sip.parameters_of(said).get("boundary") or ""
+    except sip.MessageError:
+        return None
+    if not 0 < len(boundary) <= MAX_BOUNDARY_CHARS:
+        return None
+    delimiter = rb"\r?\n--" + re.escape(boundary.encode()) + rb"(?:--|[ \t]*(?=\r?\n))"
+    for part in re.split(delimiter, b"\n" + body, maxsplit=MAX_PARTS)[1:]:
+        blank = _BLANK.search(part)
+        typed = _KIND.search(part, 0, blank.start()) if blank else None
+        if blank and typed:
+            found = _part(typed[1].decode("latin-1"), part[blank.end() :], depth - 1)
+            if found is not None:
+                return found
+    return None
 
 
 def digit(message: Message) -> tuple[str, int] | None:
@@ -45,8 +66,8 @@ def digit(message: Message) -> tuple[str, int] | None:
     kind = sip.content_type(message)
     text = message.body.decode("ascii", "replace")
     if kind == DTMF_RELAY:
-        signal = re.search(r"(?im)^\s*signal\s*=\s*([0-9A-D*#]|1[01])\s*$", text)
-        lasted = re.search(r"(?im)^\s*duration\s*=\s*(\d{1,6})", text)
+        signal = re.search(r"(?im)^[ \t]*signal[ \t]*=[ \t]*([0-9A-D*#]|1[01])[ \t]*\r?$", text)
+        lasted = re.search(r"(?im)^[ \t]*duration[ \t]*=[ \t]*([0-9]{1,6})", text)
     elif kind == DTMF:
         signal, lasted = re.fullmatch(r"(?i)\s*([0-9A-D*#]|1[01])\s*", text), None
     else:

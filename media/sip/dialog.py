@@ -158,6 +158,6 @@ def _way_on(target: Written, routes: list[str], sent_to: Hop) -> Hop:
 
 def _private(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_private
+        return not ipaddress.ip_address(host).is_global
     except ValueError:
         return False
