@@ -8,7 +8,7 @@ import secrets
 import sys
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from enum import StrEnum
@@ -83,6 +83,13 @@ def serve(
     flows: Annotated[list[str] | None, typer.Argument(help="Flows to serve; the first answers by default.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; beyond loopback it needs tokens.")] = None,
     port: Annotated[int | None, typer.Option(help="TCP port; 0 takes a free one.")] = None,
+    sip: Annotated[
+        int | None, typer.Option("--sip", help="Take SIP calls on this UDP and TCP port, such as 5060.")
+    ] = None,
+    sip_host: Annotated[str | None, typer.Option(help="Address for SIP; else as --host.")] = None,
+    sip_allow: Annotated[
+        list[str] | None, typer.Option(help="ADDRESS/NET that may call by SIP without a password; may be repeated.")
+    ] = None,
     speech: Annotated[str | None, typer.Option(help="embedded, or scripted for load tests.")] = None,
     new_token: Annotated[
         bool, typer.Option("--new-token", help="Where no tokens are set, make one for this run and print it.")
@@ -95,7 +102,17 @@ def serve(
     from app.demo.backend import VARIABLE, clinic_backend
 
     with clear_errors():
-        settings = settings_from(config, flows=flows or None, host=host, port=port, speech=speech, data_dir=data_dir)
+        settings = settings_from(
+            config,
+            flows=flows or None,
+            host=host,
+            port=port,
+            sip_port=sip,
+            sip_host=sip_host,
+            sip_allow=sip_allow or None,
+            speech=speech,
+            data_dir=data_dir,
+        )
         if new_token and not settings.tokens:
             token = secrets.token_urlsafe(24)
             settings = settings.model_copy(
@@ -109,12 +126,14 @@ def serve(
             for line in house.warnings(settings, flow, {**environment, VARIABLE: ""} if demo else environment):
                 err.print(f"[yellow]warning:[/] flow {flow.name}: {escape(line)}", soft_wrap=True)
 
-        def ready(url: str) -> None:
+        def ready(url: str, sip_addresses: Sequence[str]) -> None:
             socket_url = url.replace("http", "ws", 1)
             out.print(f"[bold]Voicegate {house.VERSION}[/] serves {', '.join(served)} on {url}", soft_wrap=True)
             places = ("talk", f"{url}/"), ("console", f"{url}/console"), ("plain audio", f"{socket_url}/ws/audio")
             for name, address in (*places, ("Twilio", f"{socket_url}/ws/twilio")):
                 out.print(f"  {name:11}  {address}", soft_wrap=True)
+            for line in sip_addresses:
+                out.print(f"  {'SIP':11}  {line}", soft_wrap=True)
             if demo:
                 out.print("  the demo's clinic knows who was born on 31 May 1980: key in 31051980", soft_wrap=True)
 

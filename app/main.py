@@ -44,8 +44,10 @@ from app.store.sqlite import SqliteStore
 from flows import grammar, load, template
 from flows.model import Flow, Model
 from media.clock import Ticker
-from media.gateway import LegRequest, Refused
+from media.gateway import Gateway, LegRequest, Refused
 from media.leg import CloseCode
+from media.sip.negotiation import Security
+from media.sip.server import SipOptions, SipServer
 from media.webrtc.peer import Addresses
 from media.webrtc.server import WebRtcServer
 from media.websocket.server import WebSocketServer
@@ -134,6 +136,7 @@ class Voicegate:
         self.settings = settings
         self.flows = flows
         self.url = ""
+        self.sip: SipServer | None = None  # once it listens, where it is asked for
         self._environment = environment
         self._watch = watch
         self._mounts = mounts
@@ -175,6 +178,7 @@ class Voicegate:
             first_port, last_port = settings.media_ports or (0, 0)
             addresses = Addresses(settings.media_host, settings.media_public_address, first_port, last_port)
             browsers = WebRtcServer(switchboard, ticker, addresses)
+            phones = await self._phones(switchboard, ticker, stack)
             archive = Archive(store)
             stack.callback(archive.close)
             sign_in = SignIn(self._access)
@@ -198,20 +202,57 @@ class Voicegate:
                 tick = group.create_task(ticker.run())
                 calls = group.create_task(self._registry.run())
                 purge = group.create_task(self._purge(store))
-                legs = group.create_task(browsers.run())
+                legs = [group.create_task(server.run()) for server in (browsers, phones) if server is not None]
                 server = WebServer(app)
                 serving = group.create_task(server.serve([listener]))
                 ready(self.url)
                 await self._stopping.wait()
                 await self._registry.drain(settings.drain_s)
-                browsers.stop()
-                await legs
+                for gateway in (browsers, phones):
+                    if gateway is not None:
+                        gateway.stop()
+                await asyncio.wait(legs)
                 self._hub.close()
                 server.should_exit = True
                 await serving
                 await calls
                 purge.cancel()
                 tick.cancel()
+
+    async def _phones(self, gateway: Gateway, ticker: Ticker, stack: AsyncExitStack) -> SipServer | None:
+        """SIP's sockets, where it is asked for. Raises `StartError`."""
+        settings = self.settings
+        if settings.sip_port is None:
+            return None
+        server = SipServer(
+            gateway,
+            ticker,
+            SipOptions(
+                host=settings.sip_address,
+                port=settings.sip_port,
+                tls_port=settings.sip_tls_port,
+                tls_certificate=settings.sip_tls_certificate,
+                tls_key=settings.sip_tls_key,
+                media_host=settings.media_host,
+                public_address=settings.media_public_address,
+                media_ports=settings.media_ports or (0, 0),
+                allow=settings.sip_allow,
+                users={one.user: one.password.get_secret_value() for one in settings.sip_users},
+                realm=settings.sip_realm,
+                codecs=settings.sip_codecs,
+                security=Security(settings.sip_srtp),
+                ring_ms=settings.sip_ring_ms,
+            ),
+        )
+        stack.callback(server.close)
+        try:
+            await server.listen()
+        except OSError as error:  # also what is wrong with a certificate
+            where = f"{settings.sip_address}:{settings.sip_port}"
+            reason = error.strerror or type(error).__name__
+            raise StartError(f"cannot take SIP calls on {where}: {reason}; choose another port with --sip") from error
+        self.sip = server
+        return server
 
     def _switchboard(self, providers: Providers, writer: JournalWriter) -> Switchboard:
         folder = self.settings.data_dir / RECORDINGS_FOLDER
@@ -273,6 +314,8 @@ class Voicegate:
         if request.transport == "twilio":
             twilio.check_stream(self.settings, request)
             return ""
+        if request.transport == "sip":  # its own guard has looked already
+            return request.identity
         identity = self._tickets.redeem(request.token)
         if identity is None:
             try:
@@ -286,7 +329,9 @@ class Voicegate:
         return identity.name
 
     def _route(self, request: LegRequest) -> str:
-        name = request.flow or self.settings.flow_for(request.called) or next(iter(self.flows))
+        user = request.called if request.transport == "sip" else ""
+        named = user if user in self.flows else ""  # sip:clinic@this-server
+        name = request.flow or self.settings.flow_for(request.called, user) or named or next(iter(self.flows))
         if name not in self.flows:
             raise Refused(CloseCode.unknown_flow, "there is no such flow")
         return name
@@ -353,7 +398,10 @@ def _scripted_llm(settings: Settings) -> ScriptedLlm:
 
 
 async def serve(
-    settings: Settings, flows: Mapping[str, Flow], environment: Mapping[str, str], ready: Callable[[str], None]
+    settings: Settings,
+    flows: Mapping[str, Flow],
+    environment: Mapping[str, str],
+    ready: Callable[[str, Sequence[str]], None],
 ) -> None:
     """Serve until SIGTERM or SIGINT; a second one stops at once. Raises also `SettingsError`."""
     for at, route in enumerate(settings.routes):
@@ -372,7 +420,7 @@ async def serve(
     def started(url: str) -> None:
         gc.collect()
         gc.freeze()  # what is loaded by now stays, and each full collection took 40 ms to find that out
-        ready(url)
+        ready(url, server.sip.addresses if server.sip is not None else ())
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked)

@@ -37,6 +37,7 @@ CONFIG_VARIABLE = "VOICEGATE_CONFIG"
 DEFAULT_FILE = Path("voicegate.toml")
 MAX_FILE_BYTES = 1024 * 1024
 MIN_TOKEN_CHARS = 16
+MIN_PASSWORD_CHARS = 10
 
 
 class SettingsError(Exception):
@@ -112,6 +113,19 @@ class Route(_Part):
             names = (name for name in (called, user) if 0 < len(name) <= MAX_PATTERN_VALUE_CHARS)
             return any(re.fullmatch(self.pattern, name) for name in names)
         return bool(self.called and self.called == called) or bool(self.user and self.user == user)
+
+
+class SipUser(_Part):
+    """Somebody who may call by SIP from anywhere."""
+
+    user: str = Field(pattern=r"^[\w.@+-]{1,64}$")
+    password: SecretStr
+
+    @model_validator(mode="after")
+    def _long_enough(self) -> Self:
+        if len(self.password.get_secret_value()) < MIN_PASSWORD_CHARS:
+            raise ValueError(f"password must have at least {MIN_PASSWORD_CHARS} characters: SIP ports are scanned")
+        return self
 
 
 class IceServer(_Part):
@@ -197,6 +211,11 @@ Names = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=1000)], ..
 VariableNames = Annotated[tuple[Annotated[str, AfterValidator(_variable_name)], ...], BeforeValidator(_listed)]
 
 
+SipCodecs = Annotated[
+    tuple[Literal["opus", "g722", "pcmu", "pcma", "l16"], ...], BeforeValidator(_listed), Field(min_length=1)
+]
+
+
 class Settings(_Part):
     """All settings. `Settings()` is the defaults; `load_settings` reads the environment and the file."""
 
@@ -224,6 +243,18 @@ class Settings(_Part):
     media_host: Annotated[str, AfterValidator(_address)] = ""  # of the media sockets; empty: each of this machine's
     media_public_address: Annotated[str, AfterValidator(_address)] = ""  # what a one-to-one NAT shows for it
     media_ports: Annotated[tuple[int, int] | None, BeforeValidator(_port_range)] = None  # None: the system chooses
+
+    sip_port: int | None = Field(default=None, ge=0, le=65535)  # UDP and TCP; None: no SIP
+    sip_host: Annotated[str, AfterValidator(_address)] = ""  # empty: as `host`
+    sip_tls_port: int = Field(default=5061, ge=0, le=65535)
+    sip_tls_certificate: Path | None = None  # PEM, with its chain; None: no TLS
+    sip_tls_key: Path | None = None
+    sip_allow: Networks = ()  # who may call without a password, besides this machine
+    sip_users: Annotated[tuple[SipUser, ...], BeforeValidator(_structured)] = ()
+    sip_realm: str = Field(default="voicegate", pattern=r'^[^"\\\x00-\x1f]{1,100}$')
+    sip_codecs: SipCodecs = ("opus", "g722", "pcmu", "pcma", "l16")  # as offered; of an offer the first that is here
+    sip_srtp: Literal["off", "optional", "required"] = "optional"
+    sip_ring_ms: int = Field(default=0, ge=0, le=60_000)  # before a call is answered
 
     tool_env: VariableNames = ("FLOW_*",)  # variables that flows may use as {env.NAME}
     python_tool_modules: Names = ()  # modules whose functions flows may call
@@ -255,6 +286,12 @@ class Settings(_Part):
             if len(set(found)) < len(found):
                 raise ValueError(f"tokens must differ: two have the same {'name' if what == 'name' else 'value'}")
         return self
+
+    @property
+    def sip_address(self) -> str:
+        """Where SIP listens."""
+        host = self.sip_host or self.host
+        return "127.0.0.1" if host.lower() == "localhost" else host
 
     @property
     def loopback_is_trusted(self) -> bool:
@@ -319,7 +356,16 @@ def load_settings(environment: Mapping[str, str], file: Path | None = None, **ov
 
 
 def check_exposure(settings: Settings) -> None:
-    """Refuse to be reachable from elsewhere with no token. Raises `SettingsError`."""
+    """Refuse to be reachable from elsewhere with nobody named who may call. Raises `SettingsError`."""
+    if settings.sip_port is not None and not (
+        is_loopback(settings.sip_address) or settings.sip_allow or settings.sip_users
+    ):
+        raise SettingsError(
+            [
+                f"VOICEGATE_SIP_HOST: {settings.sip_address} can be reached from other machines, and none may call:"
+                " set VOICEGATE_SIP_ALLOW or VOICEGATE_SIP_USERS"
+            ]
+        )
     if settings.tokens:
         return
     if not is_loopback(settings.host):

@@ -11,7 +11,7 @@ from media.leg import CloseCode, LegHandler
 class LegRequest:
     """A peer wants to talk. Everything in it is the peer's claim, bounded in size and otherwise unchecked."""
 
-    transport: str  # "audio", "twilio", "webrtc"
+    transport: str  # "audio", "twilio", "webrtc", "sip"
     rate_hz: int = 0  # of its audio, once it said so
     flow: str = ""  # from the path; empty: the routes or the default decide
     url: str = ""  # as asked for, "wss://host/path?query": what a signature covers
@@ -21,6 +21,7 @@ class LegRequest:
     query: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)  # what a provider passes on
     token: str = ""
+    identity: str = ""  # whom the transport itself knows this to be
     resume: str = ""  # the greeting's token of a leg that was lost
     listen: str = ""  # the live call that this leg only wants to listen to
     caller: str = ""

@@ -49,13 +49,15 @@ class RtpAudio:
         continuous: bool = False,
         packet_ms: int = FRAME_MS,
         lock: bool = False,
+        receive_type: int | None = None,
         digit_type: int | None = None,
     ) -> None:
         """`heard` is given the samples at the codec's rate, with the time.
 
         `continuous`: silence is sent like speech, as telephones expect. `packet_ms`: of each packet, for codecs whose
         payload can be cut anywhere. `lock`: packets come from anybody, so one source is chosen (`media.rtp.Stream`).
-        `digit_type`: the payload type of our own keys.
+        `receive_type`: what the peer numbers its packets with, where it is another type than ours; `digit_type`: the
+        payload type of our own keys.
         """
         self.codec = codec
         self.sender = RtpSender(ssrc, payload_type, codec.clock_hz, cname=cname)
@@ -66,9 +68,9 @@ class RtpAudio:
         self.lost_percent = 0.0  # at the peer
         self._frame_ticks = codec.clock_hz * FRAME_MS // 1000
         self.buffer = JitterBuffer(codec.clock_hz, self._frame_ticks)
-        self._payload_type = payload_type
+        self._payload_type = payload_type if receive_type is None else receive_type
         self._event_types = event_types
-        self._lock = Stream(frozenset({payload_type}) | event_types) if lock else None
+        self._lock = Stream(frozenset({self._payload_type}) | event_types) if lock else None
         self._heard = heard
         self._digit = digit
         self._transmit = transmit

@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
-import pylibsrtp
 from aioice import Candidate, Connection, stun
 from aioice.candidate import candidate_foundation, candidate_priority
 from aioice.ice import CandidatePair, StunProtocol, get_host_addresses
@@ -29,10 +28,10 @@ from aiortc import (
     RTCSctpTransport,
 )
 from aiortc.rtcsctptransport import DataChunk, InboundStream
-from pylibsrtp import SRTP_MAX_TRAILER_LEN
-from pylibsrtp._binding import ffi, lib
 
-MAX_PACKET_BYTES: Final = 1500  # of SRTP
+from media.srtp import MAX_PACKET_BYTES as MAX_PACKET_BYTES
+from media.srtp import Srtp, SrtpError
+
 MAX_DATAGRAM_BYTES: Final = 2048
 """The receive buffer of a socket; asyncio's own is 256 KiB for each datagram."""
 MAX_QUEUED: Final = 64  # DTLS datagrams that wait to be read
@@ -117,7 +116,7 @@ class Peer:
         self._dtls = RTCDtlsTransport(transport, [identity])
         self._dtls._set_role("server" if remote.active else "client")
         self._dtls.on("statechange", self._dtls_changed)
-        self._srtp: _Srtp | None = None  # once there are keys
+        self._srtp: Srtp | None = None  # once there are keys
         self._sctp: RTCSctpTransport | None = None
         self._channel: RTCDataChannel | None = None
         self._candidates = 0
@@ -189,7 +188,7 @@ class Peer:
         await self._dtls.start(RTCDtlsParameters(fingerprints=fingerprints))
         if self._dtls.state != "connected":
             raise PeerError("the DTLS handshake failed")
-        self._srtp = _Srtp(self._dtls._tx_srtp, self._dtls._rx_srtp)
+        self._srtp = Srtp(self._dtls._tx_srtp, self._dtls._rx_srtp)
         self._connected = True
         if remote.sctp_port:
             self._sctp = _Sctp(self._dtls)
@@ -218,7 +217,7 @@ class Peer:
 
     def send_rtcp(self, packet: bytes) -> None:
         if self._srtp is not None:
-            self._ice.send_now(self._dtls._tx_srtp.protect_rtcp(packet))
+            self._ice.send_now(self._srtp.protect_rtcp(packet))
 
     def _datagram(self, data: bytes) -> None:
         """SRTP or SRTCP, which share a port (RFC 5761, 4)."""
@@ -226,10 +225,10 @@ class Peer:
             return
         try:
             if 192 <= data[1] <= 223:
-                packet, listen = self._dtls._rx_srtp.unprotect_rtcp(data), self._listener.rtcp
+                packet, listen = self._srtp.unprotect_rtcp(data), self._listener.rtcp
             else:
                 packet, listen = self._srtp.unprotect(data), self._listener.rtp
-        except pylibsrtp.Error:
+        except SrtpError:
             self.stray_packets += 1
             return
         self._packets += 1
@@ -267,34 +266,6 @@ class Peer:
     def _dtls_changed(self) -> None:
         if self._connected and not self._closing and self._dtls.state in ("closed", "failed"):
             self._listener.peer_lost()
-
-
-class _Srtp:
-    """RTP's way through libsrtp, past the wrapper, which makes four objects for each packet."""
-
-    def __init__(self, tx: pylibsrtp.Session, rx: pylibsrtp.Session) -> None:
-        self._keep = tx, rx
-        self._tx, self._rx = tx._srtp[0], rx._srtp[0]
-        self._packet = ffi.new("char[]", MAX_PACKET_BYTES + SRTP_MAX_TRAILER_LEN)
-        self._bytes = ffi.buffer(self._packet)
-        self._size = ffi.new("int *")
-
-    def protect(self, packet: bytes) -> bytes:
-        size = self._size
-        self._bytes[: len(packet)] = packet
-        size[0] = len(packet)
-        if lib.srtp_protect(self._tx, self._packet, size):
-            raise PeerError("a packet could not be encrypted")
-        return bytes(self._bytes[: size[0]])
-
-    def unprotect(self, packet: bytes) -> bytes:
-        """Raises `pylibsrtp.Error` for what is not the peer's, or came twice."""
-        size = self._size
-        self._bytes[: len(packet)] = packet
-        size[0] = len(packet)
-        if code := lib.srtp_unprotect(self._rx, self._packet, size):
-            raise pylibsrtp.Error(code)
-        return bytes(self._bytes[: size[0]])
 
 
 class _Ice(Connection):

@@ -2,13 +2,20 @@
 
 import asyncio
 import gc
-from typing import Any
+from typing import Any, TypeVar
 
 from app.ports import NoSuchCall
 from media.clock import Ticker
 from media.webrtc.peer import Peer
 from media.webrtc.session import Session
 from tests.e2e.server import PATIENCE_S, Server
+
+Kind = TypeVar("Kind")
+
+
+def objects(kind: type[Kind]) -> list[Kind]:
+    """All that this process has of it. Proxies are not asked: theirs may be gone."""
+    return [each for each in gc.get_objects() if issubclass(type(each), kind)]
 
 
 class Remains:
@@ -20,14 +27,13 @@ class Remains:
         self._before = self._now()
 
     def _now(self) -> dict[str, int]:
-        found = gc.get_objects()
         return {
             "tasks": len(asyncio.all_tasks()),
-            "sockets": sum(isinstance(each, asyncio.DatagramTransport) and not each.is_closing() for each in found),
+            "sockets": sum(not each.is_closing() for each in objects(asyncio.DatagramTransport)),
             "calls": len(self._server.gate.registry),
-            "ticked": sum(len(each._all) for each in found if isinstance(each, Ticker)),
-            "legs": sum(isinstance(each, Session) for each in found),
-            "peers": sum(isinstance(each, Peer) for each in found),
+            "ticked": sum(len(each._all) for each in objects(Ticker)),
+            "legs": len(objects(Session)),
+            "peers": len(objects(Peer)),
         }
 
     async def none(self) -> None:
@@ -45,8 +51,7 @@ class Remains:
 
 def live() -> list[Session]:
     """The legs of servers in this process."""
-    found = (each for each in gc.get_objects() if isinstance(each, Session))
-    return [each for each in found if isinstance(each.peer, Peer) and not each.over]
+    return [each for each in objects(Session) if isinstance(each.peer, Peer) and not each.over]
 
 
 async def ended(server: Server, call: str) -> dict[str, Any]:

@@ -20,9 +20,10 @@ from aiortc.rtcsctptransport import WEBRTC_BINARY, WEBRTC_STRING, DataChunk
 from app.core.events import CallStarted, Digit, LegAttached, LegLost, TextReceived
 from media.rtp import RtpPacket
 from media.rtp_audio import MAX_PACKETS_PER_S
+from media.srtp import Srtp
 from media.webrtc import offer, session
 from media.webrtc import server as shell
-from media.webrtc.peer import MAX_FRAGMENTS, MAX_STREAMS, Addresses, Peer, _Srtp, certificate
+from media.webrtc.peer import MAX_FRAGMENTS, MAX_STREAMS, Addresses, Peer, certificate
 from media.webrtc.session import MAX_MESSAGES_PER_S, Session
 from tests.e2e.server import Server, running
 from tests.webrtc.light import LightCaller, light
@@ -90,7 +91,7 @@ async def test_packets_of_others_are_strays(tmp_path: Path) -> None:
     async with two(tmp_path, "pcmu") as (server, wrong, leg):
         assert wrong.peer is not None
         assert leg.peer is not None
-        stolen = _Srtp(
+        stolen = Srtp(
             pylibsrtp.Session(pylibsrtp.Policy(key=bytes(30), ssrc_type=pylibsrtp.Policy.SSRC_ANY_OUTBOUND)),
             pylibsrtp.Session(pylibsrtp.Policy(key=bytes(30), ssrc_type=pylibsrtp.Policy.SSRC_ANY_INBOUND)),
         )

@@ -1,0 +1,341 @@
+"""Offer and answer for one audio stream (RFC 3264), either way, again and again through a call.
+
+Pure: it reads and writes descriptions and says what was agreed. One audio section counts; others are declined.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final, TypedDict
+
+from media import sdp
+from media.audio import FRAME_MS
+from media.codec import Codec, Pcma, Pcmu
+from media.g722 import G722
+from media.linear import L16, L16Wide
+from media.opus import Opus, available
+from media.sdp import Format, SdpError
+from media.srtp import Crypto, choose
+
+MAX_PACKET_MS: Final = 60
+MIN_PACKET_MS: Final = 10
+EVENTS: Final = "telephone-event"
+FIRST_DYNAMIC: Final = 96
+DEFAULT_CODECS: Final = ("opus", "g722", "pcmu", "pcma", "l16")
+"""What is offered, in this order; of an offer the first that is among them is taken (RFC 3264, 6.1)."""
+
+_MAKERS: Final[Mapping[tuple[str, int], Callable[[], Codec]]] = {
+    ("opus", 48_000): Opus,
+    ("g722", 8000): G722,
+    ("pcmu", 8000): Pcmu,
+    ("pcma", 8000): Pcma,
+    ("l16", 16_000): L16Wide,
+    ("l16", 8000): L16,
+}
+_STATIC: Final = {name: number for number, (name, _) in sdp.STATIC.items()}
+_PARAMETERS: Final = {"opus": "minptime=10;useinbandfec=1", EVENTS: "0-15"}
+_PROFILES: Final = ("RTP/AVP", "RTP/AVPF", "RTP/SAVP", "RTP/SAVPF", "UDP/TLS/RTP/SAVP", "UDP/TLS/RTP/SAVPF")
+_OPPOSITE: Final = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"}
+_NOBODY: Final = ("0.0.0.0", "::")  # noqa: S104  # how RFC 2543 said hold
+
+
+class Security(StrEnum):
+    """How SRTP is to be used."""
+
+    off = "off"
+    optional = "optional"  # where the peer offers it
+    required = "required"
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """Of a certificate for DTLS (RFC 8122), and who begins."""
+
+    algorithm: str
+    value: str
+    active: bool  # that side begins the handshake
+
+
+class _Place(TypedDict):
+    host: str
+    port: int
+    mux: bool
+    report_port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreed:
+    """What both sides have said. Equal ones need no change of what runs."""
+
+    host: str
+    port: int
+    report_port: int  # of RTCP; the same with `mux`
+    mux: bool
+    codec: Format  # in the peer's numbers: what we send
+    receive_type: int  # in ours
+    event_types: frozenset[int]  # that the peer may send
+    digit_type: int | None  # that we may send
+    sends: bool  # we may
+    hears: bool
+    packet_ms: int
+    ours: Crypto | None = None
+    theirs: Crypto | None = None
+    fingerprint: Fingerprint | None = None  # the peer's
+
+    def new_codec(self) -> Codec:
+        return _MAKERS[self.codec.name, self.codec.clock_hz]()
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """Our side of the media."""
+
+    host: str
+    port: int
+    report_port: int
+    fingerprint: tuple[str, str] | None = None  # of our certificate, where DTLS may be used
+
+
+class Negotiation:
+    """One for a leg. A method that raises `SdpError` changes nothing."""
+
+    def __init__(
+        self,
+        local: Local,
+        codecs: Sequence[str] = DEFAULT_CODECS,
+        security: Security = Security.optional,
+    ) -> None:
+        self.agreed: Agreed | None = None
+        self._local = local
+        self._codecs = codecs
+        self._security = security
+        self._id = secrets.randbelow(1 << 62)
+        self._version = secrets.randbelow(1 << 30)
+        self._last: list[str] = []  # of the description sent last, without its version
+        self._offered: list[Format] = []
+        self._crypto: Crypto | None = None  # ours, as offered last
+
+    # The peer offers
+
+    def answer(self, text: str) -> str:
+        """Raises `SdpError` where there is nothing in common."""
+        described = sdp.parse(text)
+        index, media = self._section(described)
+        found = [f for f in sdp.formats(media) if self._known(f)]
+        if not found:
+            raise SdpError("no codec in common")
+        codec = found[0]
+        if self.agreed is not None:  # what runs goes on, where it still may
+            codec = next((f for f in found if f == self.agreed.codec), codec)
+        events = _events(media, codec)
+        theirs = self._chosen_crypto(media)
+        fingerprint = _fingerprint(described, media) if theirs is None else None
+        fingerprint = fingerprint if self._local.fingerprint is not None and self._security != "off" else None
+        if "SAVP" in media.profile and theirs is None and fingerprint is None:
+            raise SdpError("no key for SRTP that can be used")
+        if self._security is Security.required and theirs is None and fingerprint is None:
+            raise SdpError("SRTP is required here")
+        direction = _direction(described, media)
+        ours = self._our_key(theirs)
+        agreed = Agreed(
+            **_address(described, media),
+            codec=codec,
+            receive_type=codec.payload_type,
+            event_types=frozenset(f.payload_type for f in events),
+            digit_type=events[0].payload_type if events else None,
+            sends="recv" in direction,
+            hears="send" in direction,
+            packet_ms=_packet_ms(media, codec),
+            ours=ours,
+            theirs=theirs,
+            fingerprint=fingerprint,
+        )
+        formats = [codec, *events[:1]]
+        answer = []
+        for at, section in enumerate(described.media):
+            if at == index:
+                answer += self._audio(media.profile, formats, _OPPOSITE[direction], agreed, mux=agreed.mux)
+            else:
+                answer.append(f"m={section.kind} 0 {section.profile} {' '.join(section.formats[:1]) or '0'}")
+        self.agreed = agreed
+        return self._written(answer)
+
+    def _section(self, described: sdp.Description) -> tuple[int, sdp.Media]:
+        for at, media in enumerate(described.media):
+            if media.kind == "audio" and media.port and media.profile.upper() in _PROFILES:
+                return at, media
+        raise SdpError("no audio that can be used")
+
+    def _chosen_crypto(self, media: sdp.Media) -> Crypto | None:
+        return choose(media.attributes.all("crypto")) if self._security is not Security.off else None
+
+    def _our_key(self, theirs: Crypto | None) -> Crypto | None:
+        """It stays through re-INVITEs, as long as the suite does: a new one would need a new context at both ends."""
+        if theirs is None:
+            return None
+        before = self.agreed.ours if self.agreed is not None else None
+        if before is not None and before.suite == theirs.suite:
+            return replace(before, tag=theirs.tag)
+        return Crypto.new(theirs.tag, theirs.suite)
+
+    # We offer
+
+    def offer(self) -> str:
+        """All that we can do, or what runs already."""
+        if self.agreed is not None:
+            agreed = self.agreed
+            number = agreed.receive_type
+            formats = [replace(agreed.codec, payload_type=number)]
+            formats += [Format(min(agreed.event_types), EVENTS, agreed.codec.clock_hz)] if agreed.event_types else []
+            self._crypto = agreed.ours
+            profile = "RTP/SAVP" if agreed.ours is not None else "RTP/AVP"
+        else:
+            formats = self._all_formats()
+            secured = self._security is Security.required
+            self._crypto = Crypto.new(1, "AES_CM_128_HMAC_SHA1_80") if secured else None
+            profile = "RTP/SAVP" if secured else "RTP/AVP"
+        self._offered = formats
+        return self._written(self._audio(profile, formats, "sendrecv", None, mux=True))
+
+    def answered(self, text: str) -> None:
+        """The answer to our offer. Raises `SdpError`."""
+        described = sdp.parse(text)
+        _, media = self._section(described)
+        by_name = {(f.name, f.clock_hz): f for f in self._offered}
+        found = [f for f in sdp.formats(media) if (f.name, f.clock_hz) in by_name and f.name != EVENTS]
+        if not found:
+            raise SdpError("no codec in common")
+        codec = found[0]
+        ours = by_name[codec.name, codec.clock_hz]
+        theirs_events = _events(media, codec)
+        our_events = [f for f in self._offered if f.name == EVENTS and f.clock_hz == codec.clock_hz]
+        theirs = None
+        if self._crypto is not None:
+            theirs = choose(media.attributes.all("crypto"))
+            if theirs is None or theirs.suite != self._crypto.suite:
+                raise SdpError("no key for SRTP that can be used")
+        direction = _direction(described, media)
+        self.agreed = Agreed(
+            **_address(described, media),
+            codec=codec,
+            receive_type=ours.payload_type,
+            event_types=frozenset(f.payload_type for f in our_events) if theirs_events else frozenset(),
+            digit_type=theirs_events[0].payload_type if theirs_events else None,
+            sends="recv" in direction,
+            hears="send" in direction,
+            packet_ms=_packet_ms(media, codec),
+            ours=self._crypto,
+            theirs=theirs,
+        )
+
+    def _all_formats(self) -> list[Format]:
+        formats = []
+        number = FIRST_DYNAMIC
+        for name, clock_hz in ((name, hz) for wanted in self._codecs for name, hz in _MAKERS if name == wanted):
+            if name == "opus" and not available():
+                continue
+            static = _STATIC.get(name)
+            formats.append(Format(number if static is None else static, name, clock_hz, 2 if name == "opus" else 1))
+            number += static is None
+        for clock_hz in dict.fromkeys(f.clock_hz for f in formats):
+            formats.append(Format(number, EVENTS, clock_hz))
+            number += 1
+        return formats
+
+    def _known(self, found: Format) -> bool:
+        makeable = (found.name, found.clock_hz) in _MAKERS and found.name in self._codecs
+        mono = found.channels == 1 or found.name == "opus"
+        return makeable and mono and (found.name != "opus" or available())
+
+    # Writing
+
+    def _audio(
+        self, profile: str, formats: Sequence[Format], direction: str, agreed: Agreed | None, *, mux: bool
+    ) -> list[str]:
+        local = self._local
+        lines = [f"m=audio {local.port} {profile} {' '.join(str(f.payload_type) for f in formats)}"]
+        for f in formats:
+            name = f.name if f.name in ("opus", EVENTS) else f.name.upper()
+            lines.append(f"a=rtpmap:{f.payload_type} {name}/{f.clock_hz}{f'/{f.channels}' if f.channels > 1 else ''}")
+            parameters = _PARAMETERS.get(f.name)
+            lines += [f"a=fmtp:{f.payload_type} {parameters}"] if parameters else []
+        crypto = agreed.ours if agreed is not None else self._crypto
+        if crypto is not None:
+            lines.append(f"a=crypto:{crypto}")
+        elif agreed is not None and agreed.fingerprint is not None and local.fingerprint is not None:
+            lines.append(f"a=fingerprint:{local.fingerprint[0]} {local.fingerprint[1]}")
+            lines.append(f"a=setup:{'passive' if agreed.fingerprint.active else 'active'}")
+        packet_ms = agreed.packet_ms if agreed is not None else FRAME_MS
+        lines += [f"a=ptime:{packet_ms}", f"a=maxptime:{MAX_PACKET_MS}", f"a={direction}"]
+        if not mux or agreed is None:
+            lines.append(f"a=rtcp:{local.report_port}")
+        return [*lines, "a=rtcp-mux"] if mux else lines
+
+    def _written(self, sections: list[str]) -> str:
+        """Another version where anything changed (RFC 3264, 8)."""
+        if sections != self._last:
+            self._version += 1
+            self._last = sections
+        kind = "IP6" if ":" in self._local.host else "IP4"
+        head = [
+            "v=0",
+            f"o=voicegate {self._id} {self._version} IN {kind} {self._local.host}",
+            "s=-",
+            f"c=IN {kind} {self._local.host}",
+            "t=0 0",
+        ]
+        return "\r\n".join([*head, *sections]) + "\r\n"
+
+
+def _events(media: sdp.Media, codec: Format) -> list[Format]:
+    """Of the codec's clock first; some offer only the one of 8 kHz."""
+    found = [f for f in sdp.formats(media) if f.name == EVENTS]
+    return sorted(found, key=lambda f: f.clock_hz != codec.clock_hz)
+
+
+def _direction(described: sdp.Description, media: sdp.Media) -> str:
+    """The peer's."""
+    for attributes in (media.attributes, described.attributes):
+        for name in _OPPOSITE:
+            if name in attributes:
+                return "inactive" if name == "inactive" else _not_nobody(described, media, name)
+    return _not_nobody(described, media, "sendrecv")
+
+
+def _not_nobody(described: sdp.Description, media: sdp.Media, direction: str) -> str:
+    """Nobody can be sent to an address of zeros (RFC 3264, 8.4)."""
+    if (media.address or described.address) not in _NOBODY:
+        return direction
+    return {"sendrecv": "sendonly", "recvonly": "inactive"}.get(direction, direction)
+
+
+def _address(described: sdp.Description, media: sdp.Media) -> _Place:
+    host = media.address or described.address
+    if not host:
+        raise SdpError("no address for the audio")
+    mux = "rtcp-mux" in media.attributes
+    said = (media.attributes.first("rtcp") or "").split()
+    port = int(said[0]) if said and said[0].isascii() and said[0].isdigit() and 0 < int(said[0][:6]) < 65536 else 0
+    return {"host": host, "port": media.port, "mux": mux, "report_port": media.port if mux else port or media.port + 1}
+
+
+def _packet_ms(media: sdp.Media, codec: Format) -> int:
+    """What the peer wants to get (RFC 8866, 6.4), within what it and we can do."""
+    asked = (media.attributes.first("ptime") or "").partition(".")[0]
+    most = (media.attributes.first("maxptime") or "").partition(".")[0]
+    wanted_ms = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 5 else FRAME_MS
+    if most.isascii() and most.isdigit() and len(most) < 5 and int(most):
+        wanted_ms = min(wanted_ms, int(most))
+    if codec.name == "opus":
+        return FRAME_MS
+    return min(max(wanted_ms // 10 * 10, MIN_PACKET_MS), MAX_PACKET_MS)
+
+
+def _fingerprint(described: sdp.Description, media: sdp.Media) -> Fingerprint | None:
+    line = media.attributes.first("fingerprint") or described.attributes.first("fingerprint")
+    setup = media.attributes.first("setup") or described.attributes.first("setup") or "actpass"
+    algorithm, _, value = (line or "").strip().partition(" ")
+    if algorithm.lower() not in ("sha-256", "sha-384", "sha-512") or not value:
+        return None
+    return Fingerprint(algorithm.lower(), value.strip().upper(), setup.strip() == "active")

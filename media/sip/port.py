@@ -1,0 +1,187 @@
+"""The sockets of one leg's RTP and RTCP, and whose packets are taken from them (RFC 3550, 11; RFC 4961)."""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from media.rtp import LOCK_PACKETS
+
+MAX_DATAGRAM_BYTES: Final = 2048
+MAX_AT_ONCE: Final = 8  # datagrams that one wake-up reads, so that a flood does not hold everybody up
+QUIET_MS: Final = 3000  # without a packet of the chosen source, another one may be chosen
+PORT_TRIES: Final = 100
+RECEIVE_BUFFER_BYTES: Final = 64 * 1024
+
+Address = tuple[str, int]
+
+
+class NoPort(OSError):
+    """No pair of ports is free."""
+
+
+class MediaPort:
+    """Even port for RTP, the next one for RTCP (RFC 3550, 11). What is read goes to the two callbacks.
+
+    Packets are taken from the negotiated address. As long as none comes from there, the first source that sends
+    several may take its place: a peer behind an address translation does not know its own address (RFC 4961).
+    """
+
+    def __init__(
+        self, host: str, first_port: int, last_port: int, *, now_ms: Callable[[], int], start: int = 0
+    ) -> None:
+        """Raises `NoPort`. `last_port` 0: the system chooses."""
+        self.strays = 0
+        self.stray_reports = 0
+        self._now_ms = now_ms
+        self._rtp, self._rtcp = _pair(host, first_port, last_port, start)
+        self.port: int = self._rtp.getsockname()[1]
+        self.report_port: int = self._rtcp.getsockname()[1]
+        self._received: Callable[[bytes], bool] = lambda data: False
+        self._reported: Callable[[bytes], None] = lambda data: None
+        self._mux = True
+        self._negotiated: Address = ("", 0)
+        self._report_to: Address | None = None
+        self._to: Address | None = None
+        self._locked: Address | None = None
+        self._heard_ms = 0  # when the chosen source was last heard
+        self._candidate: tuple[Address, int] = (("", 0), 0)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def listen(self, received: Callable[[bytes], bool], reported: Callable[[bytes], None]) -> None:
+        """From now on. What came before is thrown away. `received` says whether it was worth anything."""
+        self._received, self._reported = received, reported
+        if self._loop is None:
+            self._drain()
+            self._loop = asyncio.get_running_loop()
+            self._loop.add_reader(self._rtp.fileno(), self._read)
+            self._loop.add_reader(self._rtcp.fileno(), self._read_report)
+
+    def talk_to(self, host: str, port: int, report_port: int, *, mux: bool) -> None:
+        """Where the peer says that it is."""
+        self._mux = mux
+        if (host, port) == self._negotiated:
+            return
+        self._negotiated = (host, port)
+        usable = _usable(host) and (":" in host) == (self._rtp.family == socket.AF_INET6)
+        self._to = (host, port) if usable else None
+        self._report_to = (host, report_port) if usable else None
+        self._locked = None
+        self._candidate = (("", 0), 0)
+
+    @property
+    def address(self) -> Address | None:
+        """Where packets go."""
+        return self._to
+
+    def send(self, data: bytes) -> None:
+        if self._to is not None:
+            _send(self._rtp, data, self._to)
+
+    def send_report(self, data: bytes) -> None:
+        if self._mux:
+            self.send(data)
+        elif self._report_to is not None:
+            _send(self._rtcp, data, self._report_to)
+
+    def close(self) -> None:
+        if self._loop is not None:
+            self._loop.remove_reader(self._rtp.fileno())
+            self._loop.remove_reader(self._rtcp.fileno())
+            self._loop = None
+        self._rtp.close()
+        self._rtcp.close()
+
+    def _drain(self) -> None:
+        for one in (self._rtp, self._rtcp):
+            try:
+                while True:
+                    one.recv(MAX_DATAGRAM_BYTES)
+            except OSError:
+                continue
+
+    def _read(self) -> None:
+        for _ in range(MAX_AT_ONCE):
+            try:
+                data, address = self._rtp.recvfrom(MAX_DATAGRAM_BYTES)
+            except OSError:  # nothing more, or what the system says of a packet that we sent
+                return
+            address = address[:2]
+            if address != self._locked and not self._chosen(address, data):
+                self.strays += 1
+            elif self._mux and len(data) > 1 and 192 <= data[1] <= 223:
+                self._reported(data)  # RFC 5761, 4
+            elif self._received(data):
+                self._heard_ms = self._now_ms()
+
+    def _chosen(self, address: Address, data: bytes) -> bool:
+        """Whether this is now whom we listen to, and talk to."""
+        now_ms = self._now_ms()
+        if self._locked is not None and now_ms - self._heard_ms < QUIET_MS:
+            return False
+        if address != self._negotiated:
+            if not data or not 0x80 <= data[0] <= 0xBF:  # RFC 7983, 7
+                return False
+            before, count = self._candidate
+            count = count + 1 if before == address else 1
+            self._candidate = address, count
+            if count < LOCK_PACKETS:
+                return False
+        self._locked = self._to = address
+        self._heard_ms = now_ms
+        if self._report_to is not None and self._report_to[0] != address[0]:
+            self._report_to = address[0], address[1] + 1
+        return True
+
+    def _read_report(self) -> None:
+        for _ in range(MAX_AT_ONCE):
+            try:
+                data, address = self._rtcp.recvfrom(MAX_DATAGRAM_BYTES)
+            except OSError:
+                return
+            source = self._locked or self._negotiated
+            if address[0] == source[0]:
+                self._report_to = address[:2]
+                self._reported(data)
+            else:
+                self.stray_reports += 1
+
+
+def _send(through: socket.socket, data: bytes, to: Address) -> None:
+    try:
+        through.sendto(data, to)
+    except OSError:  # a full buffer, or nobody there: RTP goes on
+        return
+
+
+def _pair(host: str, first_port: int, last_port: int, start: int) -> tuple[socket.socket, socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    evens = range(first_port + first_port % 2, last_port, 2) if last_port else range(0)
+    for attempt in range(PORT_TRIES if not last_port else len(evens)):
+        port = evens[(start + attempt) % len(evens)] if last_port else 0
+        rtp, rtcp = socket.socket(family, socket.SOCK_DGRAM), socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            rtp.bind((host, port))
+            port = rtp.getsockname()[1]
+            if port % 2 or port == 65535:
+                raise OSError("odd")
+            rtcp.bind((host, port + 1))
+        except OSError:
+            rtp.close()
+            rtcp.close()
+            continue
+        for one in (rtp, rtcp):
+            one.setblocking(False)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        return rtp, rtcp
+    raise NoPort("no UDP port is free for media")
+
+
+def _usable(host: str) -> bool:
+    """An address to which one may send."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return not (address.is_multicast or address.is_unspecified or host == "255.255.255.255")

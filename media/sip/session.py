@@ -1,0 +1,312 @@
+"""One SIP leg: its call, its description, its RTP, and the leg's `Wire`."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from media.audio import Pcm
+from media.gateway import Admission
+from media.leg import CloseCode, Leg
+from media.rtp_audio import RtpAudio
+from media.sdp import SdpError
+from media.sip.call import Call, End, EndCause
+from media.sip.negotiation import Agreed, Negotiation
+from media.sip.port import MediaPort
+from media.sip.refer import Referral
+from media.srtp import Srtp, SrtpError
+
+PLAYED_LATER_MS: Final = 60  # the phone's own jitter buffer; what has not passed it counts as not heard
+QUIET_MS: Final = 15_000  # without RTP: is the peer still there?
+WATCH_MS: Final = 500
+DIGITS: Final = frozenset("0123456789*#")
+
+log = logging.getLogger("voicegate.sip")
+
+
+class Session:
+    """Made when the peer's offer is answered; attached to its call when the ACK is here."""
+
+    def __init__(
+        self,
+        negotiation: Negotiation,
+        port: MediaPort,
+        *,
+        ssrc: int,
+        cname: str,
+        comes_back: Callable[["Session"], None],
+    ) -> None:
+        """`comes_back`: a leg that was lost is heard of again, and needs a new admission."""
+        self.negotiation = negotiation
+        self.port = port
+        self.done = asyncio.Event()
+        self.admission: Admission | None = None
+        self.call: Call | None = None
+        self.leg: Leg | None = None
+        self.audio_stream: RtpAudio | None = None
+        self._ssrc = ssrc
+        self._cname = cname
+        self._comes_back = comes_back
+        self._agreed: Agreed | None = None  # that runs
+        self._srtp: Srtp | None = None
+        self.was_lost = False  # and is perhaps to be replaced by another dialog
+        self._stands = False  # the ACK is here
+        self._now_ms = 0
+        self._watch_due_ms = 0
+        self._heard = (0, 0)  # packets so far, and since when it is that many
+        self._asked = False  # whether the peer is there
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def over(self) -> bool:
+        return self.done.is_set()
+
+    @property
+    def lost(self) -> bool:
+        return self._stands and self.leg is None and not self.over
+
+    def attach(self, admission: Admission) -> None:
+        """To its call: at first, or once more after it was lost."""
+        self.admission = admission
+        agreed = self.negotiation.agreed
+        if self.over or not self._stands or agreed is None:
+            return
+        self._run(agreed)
+
+    def _run(self, agreed: Agreed) -> None:
+        """The media as agreed: at first, and wherever the agreement has changed."""
+        assert self.admission is not None
+        before, self._agreed = self._agreed, agreed
+        self.port.talk_to(agreed.host, agreed.port, agreed.report_port, mux=agreed.mux)
+        if before is None or (before.ours, before.theirs) != (agreed.ours, agreed.theirs):
+            self._srtp = None
+            if agreed.ours is not None and agreed.theirs is not None:
+                self._srtp = Srtp.of(agreed.ours, agreed.theirs)
+        same = before is not None and (before.codec, before.receive_type, before.packet_ms, before.event_types) == (
+            agreed.codec,
+            agreed.receive_type,
+            agreed.packet_ms,
+            agreed.event_types,
+        )
+        if self.leg is not None and same:
+            assert self.audio_stream is not None
+            self.audio_stream.release()
+            return
+        if self.leg is not None and self.audio_stream is not None and self.leg.rate_hz == agreed.new_codec().rate_hz:
+            self.audio_stream = self._new_stream(agreed, self.leg)
+            self.audio_stream.start()
+            return
+        if self.leg is not None:  # another rate: the call goes on with another leg
+            self._lose()
+            self._comes_back(self)
+            return
+        codec = agreed.new_codec()
+        handler = self.admission.handler
+        leg = Leg(self.admission.leg, "sip", codec.rate_hz, self, handler, peer_buffer_ms=PLAYED_LATER_MS)
+        self.audio_stream = self._new_stream(agreed, leg)
+        self.audio_stream.start()
+        self.leg = leg
+        self._heard = (0, 0)
+        self._asked = False
+        self.port.listen(self._rtp, self._rtcp)
+        try:
+            handler.attach(leg)
+        except Exception as error:  # noqa: BLE001  # ours, and it ends this call only
+            self.failed(error)
+
+    def _new_stream(self, agreed: Agreed, leg: Leg) -> RtpAudio:
+        return RtpAudio(
+            agreed.new_codec(),
+            agreed.codec.payload_type,
+            agreed.event_types,
+            receive_type=agreed.receive_type,
+            digit_type=agreed.digit_type,
+            ssrc=self._ssrc,
+            cname=self._cname,
+            heard=leg.receive,
+            digit=self._key,
+            transmit=self._transmit,
+            transmit_report=self._transmit_report,
+            now_ms=self._time_ms,
+            continuous=True,
+            packet_ms=agreed.packet_ms,
+            lock=True,
+        )
+
+    # The ticker
+
+    def tick(self, now_ms: int) -> None:
+        self._now_ms = now_ms
+        stream, leg = self.audio_stream, self.leg
+        if stream is None or leg is None:
+            return
+        stream.hear(now_ms)
+        leg.tick(now_ms)
+        stream.fill(now_ms)
+        if now_ms >= self._watch_due_ms:
+            self._watch_due_ms = now_ms + WATCH_MS
+            self._watch(stream)
+
+    def _watch(self, stream: RtpAudio) -> None:
+        """Phones may be silent on purpose, so one that is quiet is asked whether it is there."""
+        packets, since_ms = self._heard
+        if stream.receiver.packets != packets or not since_ms:
+            self._heard = (stream.receiver.packets, self._now_ms)
+            self._asked = False
+        elif self._now_ms - since_ms > QUIET_MS and not self._asked and self.call is not None:
+            self._asked = True
+            self.call.modification.refresh(self._now_ms)
+
+    def _time_ms(self) -> int:
+        return int(self._loop.time() * 1000)
+
+    # Packets
+
+    def _transmit(self, packet: bytes) -> None:
+        if self._agreed is not None and self._agreed.sends:
+            self.port.send(self._srtp.protect(packet) if self._srtp is not None else packet)
+
+    def _transmit_report(self, packet: bytes) -> None:
+        self.port.send_report(self._srtp.protect_rtcp(packet) if self._srtp is not None else packet)
+
+    def _rtp(self, packet: bytes) -> bool:
+        stream = self.audio_stream
+        if stream is None or self.over or self._agreed is None or not self._agreed.hears:
+            return False
+        if self._srtp is not None:
+            try:
+                packet = self._srtp.unprotect(packet)
+            except SrtpError:
+                stream.bad_packets += 1
+                return False
+        return stream.rtp(packet)
+
+    def _rtcp(self, packet: bytes) -> None:
+        if self.audio_stream is None or self.over:
+            return
+        if self._srtp is not None:
+            try:
+                packet = self._srtp.unprotect_rtcp(packet)
+            except SrtpError:
+                return
+        self.audio_stream.rtcp(packet)
+
+    def _key(self, key: str) -> None:
+        if key in DIGITS and self.leg is not None:
+            try:
+                self.leg.digit(key)
+            except Exception as error:  # noqa: BLE001  # ours, and it ends this call only
+                self.failed(error)
+
+    # The call's listener
+
+    def offered(self, sdp: str, now_ms: int) -> str | None:
+        try:
+            answer = self.negotiation.answer(sdp)
+        except SdpError:
+            return None
+        self._changed()
+        return answer
+
+    def wanted(self, now_ms: int) -> str:
+        return self.negotiation.offer()
+
+    def answered(self, sdp: str, now_ms: int) -> bool:
+        try:
+            self.negotiation.answered(sdp)
+        except SdpError:
+            return False
+        self._changed()
+        return True
+
+    def _changed(self) -> None:
+        if self._stands and self.negotiation.agreed is not None:
+            if self.lost:
+                self._comes_back(self)
+            elif self.negotiation.agreed != self._agreed:
+                self._run(self.negotiation.agreed)
+
+    def progressed(self, code: int, now_ms: int) -> None:
+        """Nothing to do for a call that came to us."""
+
+    def confirmed(self, now_ms: int) -> None:
+        self._stands = True
+        if self.admission is not None:
+            self.attach(self.admission)
+
+    def ended(self, end: End, now_ms: int) -> None:
+        self.call = None
+        if end.cause is EndCause.ours:
+            self.done.set()
+        else:
+            self.gone(goodbye=end.cause in (EndCause.hangup, EndCause.cancelled))
+
+    def digit(self, key: str, duration_ms: int, now_ms: int) -> None:
+        self._key(key)
+
+    def referred(self, referral: Referral, now_ms: int) -> bool:
+        return False
+
+    def transferred(self, code: int, now_ms: int) -> None:
+        """Nobody asked for a transfer."""
+
+    # Its end
+
+    def gone(self, *, goodbye: bool) -> None:
+        """The peer left: it said so, or it is not heard of any more."""
+        if self.over:
+            return
+        self.was_lost = not goodbye
+        if self.leg is not None:
+            self.leg.gone(goodbye=goodbye)
+        elif self.admission is not None and not self._stands:
+            self.admission.handler.lost()
+        self.done.set()
+
+    def _lose(self) -> None:
+        """The leg is gone; the dialog is not, and whoever is at its other end may come back."""
+        leg, self.leg, self.audio_stream = self.leg, None, None
+        if leg is not None:
+            leg.gone(goodbye=False)
+
+    def failed(self, error: Exception) -> None:
+        if self.leg is not None:
+            self.leg.failed(error)
+        else:
+            self.close(CloseCode.internal_error, "internal error")
+
+    # The leg's wire
+
+    @property
+    def stalled(self) -> bool:
+        """Also while the peer holds the call: what it does not take, it does not hear."""
+        return self.over or self._agreed is None or not self._agreed.sends
+
+    def audio(self, frame: Pcm) -> None:
+        if not self.over and self.audio_stream is not None:
+            self.audio_stream.say(frame)
+
+    def mark(self, name: str) -> None:
+        """RTP has no marks: what was sent counts as heard after `PLAYED_LATER_MS`."""
+
+    def clear(self) -> None:
+        """Nothing of ours waits at the peer but its jitter buffer."""
+
+    def caption(self, text: str) -> None:
+        """Telephones show none."""
+
+    def tell(self, message: str) -> None:
+        """Nor this."""
+
+    def end(self, cause: str, outcome: str) -> None:
+        self._hang_up('Q.850;cause=16;text="Normal call clearing"')
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        normal = code in (CloseCode.normal, CloseCode.going_away)
+        self._hang_up(f'Q.850;cause={16 if normal else 41};text="{code}"')
+
+    def _hang_up(self, reason: str) -> None:
+        call, self.call = self.call, None
+        if call is not None:
+            call.hang_up(self._time_ms(), reason)
+        self.done.set()
