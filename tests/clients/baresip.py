@@ -100,20 +100,18 @@ class Baresip:
         return self.process.log
 
     async def dial(self, uri: str, timeout_s: float = PATIENCE_S) -> None:
-        """Returns when the call is answered; `CALL_CLOSED` before that fails. See `command` for not waiting."""
+        """Returns when the call is answered, fails when it is refused. `command("dial", uri)` waits for neither.
+
+        Its event, and all earlier ones of that kind, are then given already.
+        """
+        begin = len(self.events)
         await self.command("dial", uri)
-        closed = self._given["CALL_CLOSED"]
-        await self._until(
-            lambda: (
-                self._seen("CALL_ESTABLISHED") > self._given["CALL_ESTABLISHED"] or self._seen("CALL_CLOSED") > closed
-            ),
-            f"an answer of {uri}",
-            timeout_s,
-        )
-        if self._seen("CALL_ESTABLISHED") == self._given["CALL_ESTABLISHED"]:
-            refused = await self.event("CALL_CLOSED")
-            raise AssertionError(f"{uri} did not answer: {refused.get('param')}\n{self.process.tail()}")
-        await self.event("CALL_ESTABLISHED")
+        await self._until(lambda: self._outcome(begin) is not None, f"an answer of {uri}", timeout_s)
+        outcome = self._outcome(begin)
+        assert outcome is not None
+        self._given[outcome["type"]] = self._seen(outcome["type"])
+        if outcome["type"] == "CALL_CLOSED":
+            raise AssertionError(f"{uri} did not answer: {outcome.get('param')}\n{self.process.tail()}")
 
     async def key(self, keys: str) -> None:
         """One key after the other, as RFC 4733 or as the account's `dtmfmode` says."""
@@ -177,6 +175,17 @@ class Baresip:
         response = self._control.responses.pop(token)
         assert response["ok"], f"{name} {params}: {response['data']}\n{self.process.tail()}"
         return str(response["data"])
+
+    def _outcome(self, begin: int) -> Event | None:
+        """Of a call that was dialled after `begin` events."""
+        return next(
+            (
+                event
+                for event in self.events[begin:]
+                if event["type"] in ("CALL_ESTABLISHED", "CALL_CLOSED") and event["direction"] == "outgoing"
+            ),
+            None,
+        )
 
     def _seen(self, kind: str) -> int:
         return sum(event["type"] == kind for event in self.events)
