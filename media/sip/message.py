@@ -47,6 +47,9 @@ _VIA: Final = re.compile(
     + r"\s*+(?::\s*(?P<port>[0-9]{1,5})\s*+)?(?P<parameters>(?:;.*)?)",
     re.ASCII,
 )
+_PARAMETER: Final = re.compile(
+    r'(?P<name>[^"<>=]+)(?:=\s*+(?:"(?P<quoted>(?:[^"\\]|\\.)*+)"|(?P<plain>[^"<>]*)))?', re.DOTALL
+)
 _METHOD: Final = re.compile(r"[A-Za-z0-9.!%*_+`'~-]{1,32}")
 _VERSION: Final = re.compile(r"(?i)SIP/[0-9]{1,3}\.[0-9]{1,3}")
 _BLANK: Final = re.compile(rb"\r?\n\r?\n")
@@ -188,9 +191,9 @@ def _check(message: Message) -> None:
         cseq = CSeq.parse(headers["CSeq"])
         branch = via.parameters.get("branch") or ""
         for name in ("From", "To"):
-            address = address_of(headers[name])
-            if len(address.parameters.get("tag") or "") > MAX_ID_CHARS:
-                raise MessageError(f"the tag of {name} is too long")
+            said = address_of(headers[name]).parameters
+            if "tag" in said and not 0 < len(said["tag"] or "") <= MAX_ID_CHARS:
+                raise MessageError(f"the tag of {name} is empty or too long")
         if not 0 < len(message.call_id) <= MAX_ID_CHARS or len(branch) > MAX_ID_CHARS:
             raise MessageError("an id is too long")
         if cseq.sequence > MAX_SEQUENCE:
@@ -277,10 +280,11 @@ def parameters_of(text: str) -> Parameters:
     """All after the first `;`: names in lower case, values as they were written (7.3.1). Raises `MessageError`."""
     found: dict[str, str | None] = {}
     for part in split_list(text, ";"):
-        name, equals, value = part.partition("=")
-        if not name.strip():
-            raise MessageError("a parameter without a name")
-        found.setdefault(name.strip().lower(), value.strip().strip('"') if equals else None)
+        read = _PARAMETER.fullmatch(part)
+        if read is None:
+            raise MessageError("a parameter that cannot be read")
+        value = read["quoted"] if read["plain"] is None else read["plain"].strip()
+        found.setdefault(read["name"].rstrip().lower(), value)
     found.pop("self", None)  # which `Parameters` cannot hold
     return Parameters(**found)
 
@@ -394,7 +398,10 @@ def response(to: Request, code: int, reason: str = "", *, tag: str = "") -> Resp
 
 
 def _has_tag(text: str) -> bool:
-    return re.search(r"(?i);\s*tag\s*=", text.rpartition(">")[2]) is not None
+    try:
+        return "tag" in address_of(text).parameters
+    except MessageError:
+        return True  # nothing can be added to what cannot be read
 
 
 def write(message: Message) -> bytes:

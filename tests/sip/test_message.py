@@ -170,7 +170,7 @@ def test_an_address_keeps_its_text() -> None:
         ('""<sip:a@b>;x=";tag=9";tag=1;;', "", "a", "1"),
         ('<sip:a@b>;tag="1"', "", "a", "1"),
         ("<sip:a@b>;tag=%41", "", "a", "%41"),
-        ("<sip:a@b>;tag", "", "a", None),
+        ("<sip:a@b>;x;tag", "", "a", None),
         ("<sip:a,b@c>", "", "a,b", None),
         ("<sip:a@b>;self=1;tag=1", "", "a", "1"),
     ],
@@ -180,7 +180,20 @@ def test_names_and_addresses(text: str, name: str, user: str, tag: str | None) -
     assert (address.name, address.uri.user, address.parameters.get("tag")) == (name, user, tag)
 
 
-@pytest.mark.parametrize("text", ['"Mr. J <sip:a@b>', "Desk, Front <sip:a@b", "<>", "*", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"Mr. J <sip:a@b>',
+        "Desk, Front <sip:a@b",
+        "<>",
+        "*",
+        "",
+        '<sip:a@b>;x="',
+        '<sip:a@b>;x=a"b"',
+        "<sip:a@b>;x=<",
+        "<sip:a@b>;=1",
+    ],
+)
 def test_what_is_no_name_and_address(text: str) -> None:
     with pytest.raises(MessageError):
         sip.address_of(text)
@@ -295,6 +308,9 @@ ANSWERABLE: dict[str, bytes] = {
     "From that is no address": raw(START, {"From": '"Mr <sip:a@b>;tag=1'}),
     "To that is no address": raw(START, {"To": "bob"}),
     "To twice": raw(START, None, "t: <sip:c@d>"),
+    "To with an empty tag": raw(START, {"To": "<sip:b@c>;tag="}),
+    "To with a tag without a value": raw(START, {"To": "<sip:b@c>;tag"}),
+    "To with a quote that nobody closes": raw(START, {"To": '<sip:b@c>;x="'}),
     "Call-ID twice": raw(START, None, "Call-ID: other"),
     "Call-ID too long": raw(START, {"Call-ID": "c" * (sip.MAX_ID_CHARS + 1)}),
     "tag too long": raw(START, {"From": f"<sip:a@b>;tag={'t' * (sip.MAX_ID_CHARS + 1)}"}),
@@ -415,6 +431,7 @@ def test_a_response_repeats_what_belongs_to_it() -> None:
         ('"n" <sip:b@c;tag=x>', True),
         ('";tag=x" <sip:b@c>', True),
         ("<sip:b@c>;stag=x", True),
+        ('<sip:b@c>;x=";tag=x"', True),
     ],
 )
 def test_a_tag_is_added_where_there_is_none(to: str, tagged: bool) -> None:
