@@ -14,7 +14,7 @@ import numpy as np
 
 from media.audio import Pcm, silence
 from tests.clients import audio
-from tests.clients.process import LOCALHOST, PATIENCE_S, Process, free_port, started
+from tests.clients.process import LOCALHOST, PATIENCE_S, SHOWN_BYTES, Process, free_port, started
 
 CODECS = (
     ("opus", 48000, 2),
@@ -28,6 +28,7 @@ CODECS = (
     ("speex", 8000, 1),
 )
 END = re.compile(r"Call \d+ with .*( error\.| ended \()")
+REGISTERED = re.compile(r"moving from state \[\w+\] to \[LinphoneRegistration(Ok|Failed)\]")
 ESTABLISHED = "Media streams established"
 CONFIG = """\
 [sip]
@@ -101,6 +102,13 @@ class Linphone:
     async def answered(self, timeout_s: float = PATIENCE_S) -> None:
         """A call that came has its sound."""
         await self.told(ESTABLISHED, timeout_s)
+
+    async def registered(self, timeout_s: float = PATIENCE_S) -> None:
+        """Its registrar has accepted it; fails at once where it did not."""
+        await self.process.until(lambda: REGISTERED.search(self.trace), "its registration", timeout_s)
+        outcome = REGISTERED.search(self.trace)
+        assert outcome is not None
+        assert outcome[1] == "Ok", f"the registrar refused:\n{self.trace[-SHOWN_BYTES:]}"
 
     async def ended(self, timeout_s: float = PATIENCE_S) -> None:
         """A call is over, or did not come about."""
@@ -188,7 +196,7 @@ async def linphone(
         transport: `udp`, `tcp` or `tls`, of what it registers; it can be called over UDP and TCP.
         codecs: names out of `CODECS`.
         media_encryption: `srtp` (SDES) or `dtls`, and then nothing else.
-        registrar: `host:port`; it registers there at once (`told("successful")`).
+        registrar: `host:port`; it registers there at once (`registered`).
         answers: at once; otherwise it rings until `command("answer")`.
         trusted: a PEM file of CAs, where one must have signed the peer's certificate; names are not compared, since
             its TLS library knows of no addresses in certificates.
