@@ -5,7 +5,7 @@ How it comes about is in `inbound` and `outbound`; what may change while it stan
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from sipmessage import Request, Response
 
@@ -21,6 +21,9 @@ from media.sip.transaction import Failure, InviteServer, ServerTransaction
 
 if TYPE_CHECKING:
     from media.sip.endpoint import Endpoint
+
+
+MAX_CHALLENGES: Final = 3  # to one request: whoever asks on and on has no end in mind
 
 
 class Stage(StrEnum):
@@ -188,7 +191,8 @@ class Call:
 
         def responded(response: Response, now_ms: int) -> None:
             if response.code >= 200:
-                if response.code in (408, 481) and request.method != "BYE":
+                # A NOTIFY is of the subscription: the call outlives that (RFC 5057, 5.1).
+                if response.code in (408, 481) and request.method not in ("BYE", "NOTIFY"):
                     self._gone(EndCause.lost, response.code, now_ms)
                 if then is not None:
                     then.done(response, now_ms)

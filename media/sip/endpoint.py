@@ -14,7 +14,7 @@ from media.sip import bodies
 from media.sip import message as sip
 from media.sip.auth import Answerer
 from media.sip.bodies import Unsupported
-from media.sip.call import Call, CallListener
+from media.sip.call import MAX_CHALLENGES, Call, CallListener
 from media.sip.dialog import Dialog
 from media.sip.inbound import InboundCall
 from media.sip.message import Hop, Message, MessageError
@@ -31,7 +31,7 @@ from media.sip.transaction import (
     server_key,
 )
 
-METHODS: Final = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, PRACK, INFO, REFER, NOTIFY"
+METHODS: Final = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "PRACK", "INFO", "REFER", "NOTIFY")
 EXTENSIONS: Final = frozenset({"100rel", "timer", "replaces", "norefersub"})
 MAX_TRANSACTIONS: Final = 20_000
 MAX_CALLS: Final = 10_000
@@ -227,7 +227,7 @@ class Endpoint:
         transaction.respond(response, now_ms)
 
     def refuse_method(self, transaction: ServerTransaction, now_ms: int) -> None:
-        transaction.refuse(405, now_ms, Allow=METHODS)
+        transaction.refuse(405, now_ms, Allow=", ".join(METHODS))
 
     # What goes
 
@@ -247,7 +247,7 @@ class Endpoint:
 
     def _describe(self, message: Message, hop: Hop, sdp: str) -> None:
         message.headers.set("Contact", self.contact(hop))
-        message.headers.set("Allow", METHODS)
+        message.headers.set("Allow", ", ".join(METHODS))
         message.headers.set("Supported", ", ".join(sorted(EXTENSIONS)))
         if sdp:
             message.headers.set("Content-Type", bodies.SDP)
@@ -284,8 +284,12 @@ class Endpoint:
     ) -> None:
         """A request with its challenges answered on the way (22)."""
 
+        challenges = 0
+
         def answered(response: Response, now_ms: int) -> None:
-            asks = response.code in (401, 407) and answerer is not None
+            nonlocal challenges
+            challenges += response.code in (401, 407)
+            asks = response.code in (401, 407) and challenges <= MAX_CHALLENGES
             if asks and answerer is not None and answerer.answers(request, response):
                 cseq = CSeq.parse(request.headers["CSeq"])
                 sequence = cseq.sequence + 1

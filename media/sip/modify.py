@@ -58,7 +58,6 @@ class Modification:
         self._acceptance: Acceptance | None = None
         self._ours: Request | None = None  # under way
         self._ours_with_offer = False
-        self._answered = False
         self._glares = 0
 
     # The peer's
@@ -107,6 +106,9 @@ class Modification:
         offered = bool(request.body.strip())
         if offered and (self._ours is not None or (self._acceptance is not None and self._acceptance.offers)):
             transaction.refuse(491, now_ms)
+            return
+        if offered and not self._call.live:  # the INVITE's own offer has no answer yet (RFC 3311, 5.2)
+            transaction.refuse(500, now_ms, Retry_After=str(RETRY_AFTER_S))
             return
         answer = self._answer(transaction, request, now_ms, wanted=False) if offered else ("", False)
         if answer is None:
@@ -162,7 +164,7 @@ class Modification:
         request = call.stands.request(method)
         call.endpoint.complete(request, call.stands.hop, call.listener.wanted(now_ms) if with_offer else "")
         call.session_timer.request(request)
-        self._ours, self._ours_with_offer, self._answered = request, with_offer, False
+        self._ours, self._ours_with_offer = request, with_offer
         call.send(request, now_ms, then=self)
 
     def done(self, response: Response | None, now_ms: int) -> None:
@@ -171,10 +173,13 @@ class Modification:
         if response is None or (request is None and response.code >= 300):
             self._ours = None
             return
-        method = CSeq.parse(response.headers["CSeq"]).method
+        cseq = CSeq.parse(response.headers["CSeq"])
+        method = cseq.method
         if response.code >= 300:
             self._ours = None
-            if response.code == 491 and self._glares < MAX_GLARES:
+            if response.code == 422 and call.session_timer.too_small(response):
+                self._request(method, with_offer=self._ours_with_offer, now_ms=now_ms)
+            elif response.code == 491 and self._glares < MAX_GLARES:
                 self._glares += 1
                 owner = call.stands.call_id.endswith(call.endpoint.mark)
                 self._later(method, self._ours_with_offer, GLARE_OWNER_MS if owner else GLARE_OTHER_MS, now_ms)
@@ -182,8 +187,8 @@ class Modification:
         self._glares = 0
         if method == "INVITE":
             self._acknowledge(response, now_ms)
-        if not self._answered:
-            self._answered = True
+        # What is repeated may come when the call is over, or the next request is under way.
+        if request is not None and call.live and cseq.sequence == sip.sequence(request):
             self._ours = None
             call.learn(response)
             call.refreshed(response, None)

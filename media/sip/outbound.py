@@ -1,5 +1,6 @@
 """A call of ours, from the INVITE to somebody's answer (RFC 3261, 13.2): forks, early media, reliable ringing."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from sipmessage import Request, Response
@@ -8,10 +9,10 @@ from media.sip import bodies
 from media.sip import message as sip
 from media.sip.auth import Answerer
 from media.sip.bodies import Unsupported
-from media.sip.call import Call, CallListener, End, EndCause, Stage, reason_of
+from media.sip.call import MAX_CHALLENGES, Call, CallListener, End, EndCause, Stage, reason_of
 from media.sip.dialog import Dialog
 from media.sip.message import Hop, MessageError
-from media.sip.transaction import Failure, InviteClient
+from media.sip.transaction import Failure, InviteClient, ServerTransaction
 
 if TYPE_CHECKING:
     from media.sip.endpoint import Endpoint
@@ -37,7 +38,9 @@ class OutboundCall(Call):
         self._cancelling = False
         self._reliable: dict[str, int] = {}  # RSeq seen last, by the tag of who rings
         self._early: dict[str, Dialog] = {}
-        self._described = False  # an answer to our offer is here
+        self._described = ""  # the tag of whose answer to our offer is here
+        self._refused_forks: set[str] = set()  # their tags
+        self._challenges = 0
 
     def start(self, now_ms: int, answer_ms: int) -> None:
         self.answer_ms = answer_ms
@@ -77,6 +80,7 @@ class OutboundCall(Call):
         tag = sip.to_tag(response)
         if response.code == 100 or not tag:
             return
+        self._dialog_of(response, tag)
         if "100rel" in sip.tokens(response, "Require") and not self._prack(response, tag, now_ms):
             return
         self._take_early(response, now_ms)
@@ -90,7 +94,8 @@ class OutboundCall(Call):
         except Unsupported:
             return
         if sdp and not self._described and self.listener is not None:
-            self._described = self.early_media = self.listener.answered(sdp, now_ms)
+            self.early_media = self.listener.answered(sdp, now_ms)
+            self._described = sip.to_tag(response) if self.early_media else ""
 
     def _prack(self, response: Response, tag: str, now_ms: int) -> bool:
         """Acknowledges (RFC 3262, 4). False: repeated, or out of order."""
@@ -120,6 +125,39 @@ class OutboundCall(Call):
                 return None
         return found
 
+    def receive(self, transaction: ServerTransaction, request: Request, hop: Hop, now_ms: int) -> None:
+        """Before the answer whoever rings may ask for something too: by UPDATE (RFC 3311, 5.1)."""
+        early = self._early.get(sip.from_tag(request))
+        if self.stage is not Stage.setup or early is None:
+            super().receive(transaction, request, hop, now_ms)
+        elif not early.admits(request):
+            transaction.refuse(500, now_ms, "CSeq out of order")
+        elif request.method == "UPDATE":
+            self._updated_early(transaction, request, early, now_ms)
+        elif request.method == "OPTIONS":
+            self.endpoint.answer_options(transaction, now_ms)
+        else:
+            transaction.refuse(481, now_ms)
+
+    def _updated_early(self, transaction: ServerTransaction, request: Request, early: Dialog, now_ms: int) -> None:
+        try:
+            sdp = bodies.description(request)
+        except Unsupported:
+            transaction.refuse(415, now_ms, Accept=bodies.SDP)
+            return
+        answer: str | None = ""
+        if sdp and (self._described != early.remote_tag or self.listener is None):
+            transaction.refuse(491, now_ms)  # our own offer has no answer of this one yet
+            return
+        if sdp and self.listener is not None:
+            answer = self.listener.offered(sdp, now_ms)
+        if answer is None:
+            transaction.refuse(488, now_ms)
+            return
+        with suppress(MessageError):  # it stays where it was
+            early.refreshed(request, None)
+        transaction.respond(self.endpoint.response(transaction, 200, answer), now_ms)
+
     def _accepted(self, response: Response, now_ms: int) -> None:
         try:
             dialog = Dialog.of_client(self.request, response, self._hop)
@@ -130,9 +168,10 @@ class OutboundCall(Call):
         early = self._early.get(dialog.remote_tag)
         if early is not None:
             dialog.local_sequence = max(dialog.local_sequence, early.local_sequence)
+            dialog.remote_sequence = early.remote_sequence
         self._acknowledge(dialog)
-        if self.dialog is not None:
-            if dialog.remote_tag != self.dialog.remote_tag:
+        if self.dialog is not None or self.stage is Stage.over:
+            if self.dialog is None or dialog.remote_tag != self.dialog.remote_tag:
                 self._refuse_fork(dialog, now_ms)
             return
         self.timers.disarm((self, "answer"))
@@ -149,7 +188,9 @@ class OutboundCall(Call):
         except Unsupported:
             sdp = ""
         # What came early from the same side is the answer, whatever the 2xx repeats (13.2.1).
-        fits = self.listener.answered(sdp, now_ms) if sdp else self._described
+        fits = self.listener.answered(sdp, now_ms) if sdp else self._described == dialog.remote_tag
+        if self.listener is None or self.stage is not Stage.confirmed:
+            return  # it hung up on what it was told
         if not fits:
             listener, self.listener = self.listener, None
             self._bye(now_ms, 'SIP;cause=488;text="Not Acceptable Here"')
@@ -166,7 +207,10 @@ class OutboundCall(Call):
         self.endpoint.acknowledge(ack, dialog.hop)
 
     def _refuse_fork(self, dialog: Dialog, now_ms: int) -> None:
-        """Somebody else answered too (13.2.2.4)."""
+        """Somebody else answered too (13.2.2.4). One BYE, however often the answer is repeated."""
+        if dialog.remote_tag in self._refused_forks or len(self._refused_forks) >= MAX_FORKS:
+            return
+        self._refused_forks.add(dialog.remote_tag)
         request = dialog.request("BYE")
         self.endpoint.complete(request, dialog.hop)
         self.endpoint.exchange(request, dialog.hop, now_ms, lambda *_: None, lambda *_: None, dialog=dialog)
@@ -174,7 +218,8 @@ class OutboundCall(Call):
     def _refused(self, response: Response, now_ms: int) -> None:
         if not self._cancelling:
             if response.code in (401, 407) and self._answerer is not None:
-                if self._answerer.answers(self.request, response):
+                self._challenges += 1
+                if self._challenges <= MAX_CHALLENGES and self._answerer.answers(self.request, response):
                     self._again(now_ms)
                     return
             elif response.code == 422 and self.session_timer.too_small(response):
@@ -185,8 +230,9 @@ class OutboundCall(Call):
 
     def _failed(self, failure: Failure, now_ms: int) -> None:
         if self.stage is Stage.setup:
-            cause = EndCause.timeout if failure is Failure.timeout else EndCause.lost
-            self.finish(End(EndCause.ours if self._cancelling else cause, 408), now_ms)
+            lost = failure is Failure.transport  # which counts as a 503 (8.1.3.1)
+            cause = EndCause.lost if lost else EndCause.timeout
+            self.finish(End(EndCause.ours if self._cancelling else cause, 503 if lost else 408), now_ms)
 
     # Giving up
 
