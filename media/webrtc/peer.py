@@ -29,8 +29,7 @@ from aiortc import (
 )
 from aiortc.rtcsctptransport import DataChunk, InboundStream
 
-from media.srtp import MAX_PACKET_BYTES as MAX_PACKET_BYTES
-from media.srtp import Srtp, SrtpError
+from media.srtp import MAX_PACKET_BYTES, Srtp, SrtpError
 
 MAX_DATAGRAM_BYTES: Final = 2048
 """The receive buffer of a socket; asyncio's own is 256 KiB for each datagram."""

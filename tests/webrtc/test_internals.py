@@ -60,7 +60,7 @@ def test_the_srtp_binding() -> None:
     with pytest.raises(SrtpError):
         ours.unprotect(sealed[:-1] + b"x")
     assert isinstance(sealed, bytes)
-    assert {"srtp_protect", "srtp_unprotect"} <= set(dir(lib))
+    assert {"srtp_protect", "srtp_unprotect", "srtp_protect_rtcp", "srtp_unprotect_rtcp"} <= set(dir(lib))
 
 
 async def test_the_dtls_transport() -> None:
