@@ -184,14 +184,11 @@ def _check(message: Message) -> None:
         if len(headers.getlist(name)) != 1:
             raise MessageError(f"{name} is missing, or there twice", _answerable(message))
     try:
-        vias = values(message, "Via")
-        if not vias:
-            raise MessageError("no Via")
         via = top_via(message)
         cseq = CSeq.parse(headers["CSeq"])
         branch = via.parameters.get("branch") or ""
-        for name in ("From", "To"):
-            said = address_of(headers[name]).parameters
+        from_, to = (address_of(headers[name]).parameters for name in ("From", "To"))
+        for name, said in (("From", from_), ("To", to)):
             if "tag" in said and not 0 < len(said["tag"] or "") <= MAX_ID_CHARS:
                 raise MessageError(f"the tag of {name} is empty or too long")
         if not 0 < len(message.call_id) <= MAX_ID_CHARS or len(branch) > MAX_ID_CHARS:
@@ -201,7 +198,7 @@ def _check(message: Message) -> None:
         if isinstance(message, Request):
             if cseq.method != message.method:
                 raise MessageError("CSeq names another method")
-            if not from_tag(message) and branch.startswith(MAGIC):
+            if "tag" not in from_ and branch.startswith(MAGIC):
                 raise MessageError("From has no tag")
     except MessageError as error:
         raise MessageError(str(error), _answerable(message)) from None
@@ -279,7 +276,7 @@ def _port(text: str | None) -> int | None:
 def parameters_of(text: str) -> Parameters:
     """All after the first `;`: names in lower case, values as they were written (7.3.1). Raises `MessageError`."""
     found: dict[str, str | None] = {}
-    for part in split_list(text, ";"):
+    for part in split_list(text, ";") if text else ():
         read = _PARAMETER.fullmatch(part)
         if read is None:
             raise MessageError("a parameter that cannot be read")

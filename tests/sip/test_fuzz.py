@@ -14,7 +14,7 @@ from sipmessage import Request, Response
 from media.sip import bodies
 from media.sip import message as sip
 from media.sip.auth import Answerer, Asker, Credentials
-from media.sip.call import Call, Stage
+from media.sip.call import Call
 from media.sip.dialog import Dialog
 from media.sip.inbound import InboundCall
 from media.sip.message import Hop, Message, MessageError
@@ -24,6 +24,7 @@ from tests.sip.wires import ANSWER, Agent, Net, Told
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.sip"))
 ANN, BOB, EVE = "192.0.2.1", "192.0.2.2", "192.0.2.66"
 LONG_MS = 2 * RINGING_MS
+GROUP = 8  # calls to which the corpus is dealt out
 
 
 def read(data: bytes) -> Message | None:
@@ -213,8 +214,6 @@ def mirrored(
     call = next((call for call in scene.calls if isinstance(call, InboundCall) == to_bob), None)
     if call is None or call.dialog is None:
         return None
-    if method == "UPDATE" and body and call.stage is Stage.setup:
-        return None  # see test_an_offer_by_update_before_the_answer
     return within(call.dialog, method, cseq=cseq, body=body, kind=kind)
 
 
@@ -283,7 +282,6 @@ def test_any_request_within_a_call_at_any_stage(stage: Callable[[], Scene], meth
         scene.end()
 
 
-@pytest.mark.xfail(reason="an UPDATE with an offer before the answer meets an assertion", raises=AssertionError)
 def test_an_offer_by_update_before_the_answer() -> None:
     """RFC 3311, 5.2: 500, for the offer of the INVITE waits for its answer."""
     scene = ringing()
@@ -435,12 +433,13 @@ def test_the_corpus_is_read_as_its_name_says(path: Path) -> None:
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.__name__)
 def test_the_corpus_does_no_harm_at_any_stage(stage: Callable[[], Scene]) -> None:
-    for path in CORPUS:
+    for first in range(GROUP):
         scene = stage()
-        for agent in (scene.ann, scene.bob):
-            for hop in (Hop("udp", EVE, 5060), Hop("tcp", EVE, 40_000, 1)):
-                message = read(path.read_bytes())
-                if message is not None:
-                    scene.inject(agent, message, hop)
-        scene.net.run(100)
+        for path in CORPUS[first::GROUP]:
+            for agent in (scene.ann, scene.bob):
+                for hop in (Hop("udp", EVE, 5060), Hop("tcp", EVE, 40_000, 1)):
+                    message = read(path.read_bytes())
+                    if message is not None:
+                        scene.inject(agent, message, hop)
+            scene.net.run(100)
         scene.end()
