@@ -199,6 +199,7 @@ def _flow(spec: schema.FlowSpec, default_model: Model | None) -> Flow:
         voice=Voice(**spec.voice.model_dump()),
         limits=Limits(**spec.limits.model_dump()),
         give_up=spec.give_up,
+        voicemail=spec.voicemail,
         record=spec.record,
         allow_hosts=tuple(spec.allow_hosts),
     )

@@ -157,5 +157,6 @@ class Flow(Struct, frozen=True):
     voice: Voice = Voice()
     limits: Limits = Limits()
     give_up: str = ""  # the step for what cannot be understood or done; empty: the call ends with "gave-up"
+    voicemail: str = ""  # said after the beep where a machine answers a call of ours; empty: it is hung up
     record: bool = False  # a stereo WAV of the call
     allow_hosts: tuple[str, ...] = ()  # hosts or `{env.NAME}` whose private addresses its tools may reach

@@ -245,6 +245,7 @@ class FlowSpec(_Spec):
     limits: LimitsSpec = LimitsSpec()
     texts: TextsSpec = TextsSpec()
     give_up: NameOrNone = ""
+    voicemail: Text = ""
     record: bool = False
     allow_hosts: Annotated[list[Url], Field(max_length=MAX_IN_STEP)] = []
 

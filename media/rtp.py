@@ -96,6 +96,11 @@ class RtpSender:
         self._sequence = (secrets.randbits(15) if sequence is None else sequence) & _SEQUENCE
         self._cname = cname
 
+    @property
+    def sequence(self) -> int:
+        """Of the next packet."""
+        return self._sequence
+
     def packet(self, payload: bytes, samples: int, *, marker: bool = False) -> bytes:
         """`samples` of the RTP clock pass with it."""
         packed = self.event(payload, self._payload_type, self.timestamp, marker=marker)

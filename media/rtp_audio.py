@@ -51,16 +51,18 @@ class RtpAudio:
         lock: bool = False,
         receive_type: int | None = None,
         digit_type: int | None = None,
+        sequence: int | None = None,
     ) -> None:
         """`heard` is given the samples at the codec's rate, with the time.
 
         `continuous`: silence is sent like speech, as telephones expect. `packet_ms`: of each packet, for codecs whose
         payload can be cut anywhere. `lock`: packets come from anybody, so one source is chosen (`media.rtp.Stream`).
         `receive_type`: what the peer numbers its packets with, where it is another type than ours; `digit_type`: the
-        payload type of our own keys.
+        payload type of our own keys. `sequence`: of the first packet, where another stream of this source went before:
+        SRTP counts them.
         """
         self.codec = codec
-        self.sender = RtpSender(ssrc, payload_type, codec.clock_hz, cname=cname)
+        self.sender = RtpSender(ssrc, payload_type, codec.clock_hz, sequence=sequence, cname=cname)
         self.receiver = RtpReceiver(codec.clock_hz)
         self.excess_packets = 0
         self.bad_packets = 0

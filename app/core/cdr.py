@@ -43,6 +43,9 @@ class Cdr(Struct, frozen=True, forbid_unknown_fields=True):
     slots: dict[str, Value] = field(default_factory=dict)  # confirmed ones, without the sensitive ones
     tools: tuple[ToolLine, ...] = ()
     listeners: tuple[str, ...] = ()  # who listened in
+    placed_by: str = ""  # of a call of ours: whose order it was
+    answerer: str = ""  # who answered it: "human", "machine", ...
+    answered_ms: int | None = None  # after which somebody did; None: nobody, or it came to us
 
 
 def read(record: bytes) -> Cdr:
@@ -100,4 +103,7 @@ def build(flow: Flow, state: CallState) -> Cdr:
         },
         tools=tuple(ToolLine(e.n, e.tool, e.state.value, e.reason) for e in state.tools.values()),
         listeners=tuple(state.listeners),
+        placed_by=state.placed.by if state.placed is not None else "",
+        answerer=state.placed.answerer if state.placed is not None else "",
+        answered_ms=(state.placed.answered_ms or None) if state.placed is not None else None,
     )

@@ -6,14 +6,17 @@ call ends when nothing is left to do. Everything that a late fact could break is
 
 from typing import assert_never
 
-from app.core import gate, legs, prompt, replies, slots, steps, turns
+from app.core import gate, legs, placing, prompt, replies, slots, steps, turns
 from app.core.call import Call
 from app.core.effects import AnyEffect, EndCall, Listen
 from app.core.events import (
     DRAIN,
+    AnswererHeard,
     AnyEvent,
     CallerHungUp,
     CallFailed,
+    CallPlaced,
+    CallRang,
     CallStarted,
     Digit,
     HangupOrdered,
@@ -23,6 +26,7 @@ from app.core.events import (
     LegLeft,
     LegLost,
     ListenFailed,
+    NotReached,
     OnceUsed,
     PlayoutHeld,
     PlayoutStarted,
@@ -123,15 +127,15 @@ class CallCore:
 
 
 def _dispatch(call: Call, event: AnyEvent) -> None:
-    if call.state.phase is Phase.new:
-        if isinstance(event, CallStarted):
-            _start(call, event)
-        elif isinstance(event, HangupOrdered | CallFailed | LegJoined):
-            _leg(call, event)
+    if call.state.phase in (Phase.new, Phase.placing):
+        _before_the_start(call, event)
         return
     match event:
-        case CallStarted() | Tick():
+        case CallStarted() | CallPlaced() | CallRang() | NotReached() | Tick():
             pass
+        case AnswererHeard():
+            if call.state.phase is Phase.live:
+                placing.heard(call, event)
         case LegLost() | LegAttached() | LegJoined() | LegLeft() | CallerHungUp() | HangupOrdered() | CallFailed():
             _leg(call, event)
         case PlayoutStarted(gen=gen):
@@ -173,13 +177,31 @@ def _dispatch(call: Call, event: AnyEvent) -> None:
             assert_never(event)
 
 
+def _before_the_start(call: Call, event: AnyEvent) -> None:
+    match event:
+        case CallStarted():
+            _start(call, event)
+        case CallPlaced() if call.state.phase is Phase.new:
+            placing.placed(call, event)
+        case CallRang():
+            placing.rang(call, event)
+        case NotReached():
+            placing.not_reached(call, event)
+        case HangupOrdered() | CallFailed() | LegJoined():
+            _leg(call, event)
+
+
 def _start(call: Call, event: CallStarted) -> None:
     state = call.state
-    state.phase = Phase.live
     state.attached = True
-    state.leg, state.transport = event.leg, event.transport
-    state.caller, state.called = event.caller, event.called
+    state.phase = Phase.live
     call.arm("duration", call.flow.limits.duration_s * 1000)
+    if state.placed is not None:
+        if not placing.answered(call, event):
+            return
+    else:
+        state.leg, state.transport = event.leg, event.transport
+        state.caller, state.called = event.caller, event.called
     steps.enter(call, call.flow.start, "start")
 
 
@@ -222,8 +244,9 @@ def _leg(
 
 
 def _listens(call: Call) -> bool:
-    """What a lost leg heard is late: nobody would tell how it ends."""
-    return call.state.phase is Phase.live and call.state.attached
+    """What a lost leg heard is late: nobody would tell how it ends. A greeting is nobody's turn yet."""
+    state = call.state
+    return state.phase is Phase.live and state.attached and not (state.placed is not None and state.placed.listening)
 
 
 def _ear(call: Call, event: SpeechStarted | SpeechConfirmed | SpeechEnded | Transcript | ListenFailed) -> None:
@@ -298,6 +321,10 @@ def _fire(call: Call, timer: str) -> None:
         case ["duration"]:
             steps.end(call, "duration", "limit")
             call.want().lead.append(call.line(call.flow.texts.goodbye))
+        case ["answer"]:
+            placing.no_answer(call)
+        case ["answerer"]:
+            placing.waited_out(call)
         case ["reattach"]:
             steps.hang_up(call, "leg-lost", "leg-lost")
         case ["tool", n]:
@@ -334,7 +361,8 @@ def _settle(call: Call) -> None:
     """Let everything happen that can happen now."""
     state = call.state
     for _ in range(MAX_SETTLE):
-        steps.advance(call)
+        if state.step:
+            steps.advance(call)
         reply = state.reply
         if reply is not None and not reply.producing and not reply.ended:
             replies.conclude(call)
@@ -346,6 +374,8 @@ def _settle(call: Call) -> None:
         raise AssertionError("the call does not come to rest")
     if state.phase is Phase.ending:
         _finish(call)
+    if not state.step:
+        return
     turns.arm_silence(call)
     if state.phase is Phase.live:
         expects = prompt.expects(call)
@@ -370,7 +400,7 @@ def _is_sensitive(call: Call, event: AnyEvent, before: bool) -> bool:
         entry = call.state.tools.get(event.n)
         tool = call.flow.tools.get(entry.tool) if entry is not None else None
         return tool is None or tool.sensitive
-    if isinstance(event, SlotsProposed) and any(
+    if isinstance(event, SlotsProposed | CallPlaced) and any(
         slot.sensitive for name in event.slots if (slot := call.flow.slots.get(name))
     ):
         return True

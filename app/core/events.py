@@ -19,12 +19,53 @@ class Event(Struct, frozen=True, tag_field="type"):
 
 
 class CallStarted(Event, frozen=True, tag=True):
-    """Always the first fact."""
+    """The caller is here: the first fact, or the first after `CallPlaced` once they answered."""
 
     leg: str
     transport: str  # "audio", "twilio", "text"
     caller: str = ""  # as the transport tells it: a number, a token's name
     called: str = ""
+
+
+class CallPlaced(Event, frozen=True, tag=True):
+    """The first fact of a call of ours: somebody is being called. `CallStarted` follows once they answer."""
+
+    leg: str
+    transport: str
+    caller: str  # as whom
+    called: str
+    by: str = ""  # whose order it was: a token's or a list's name
+    answer_ms: int = 45_000  # for which it may ring
+    detect: bool = False  # first find out whether a person answered: `AnswererHeard` is coming
+    slots: dict[str, Value] = {}  # known beforehand
+
+
+class CallRang(Event, frozen=True, tag=True):
+    """It rings there."""
+
+    leg: str
+
+
+class NotReached(Event, frozen=True, tag=True):
+    """Nobody answers a call of ours: `outcome` is "busy", "no-answer", "refused", "invalid" or "failed"."""
+
+    leg: str
+    outcome: str
+    code: int = 0  # of SIP
+
+
+class Answerer(StrEnum):
+    human = "human"
+    machine = "machine"
+    beep = "beep"  # of a machine: now it records
+    unsure = "unsure"
+    silence = "silence"  # somebody answered and said nothing
+
+
+class AnswererHeard(Event, frozen=True, tag=True):
+    """Who answered, as far as can be heard."""
+
+    who: Answerer
 
 
 class LegLost(Event, frozen=True, tag=True):
@@ -262,7 +303,8 @@ class ToolEnded(Event, frozen=True, tag=True):
 
 
 AnyEvent = (
-    CallStarted | LegLost | LegAttached | LegJoined | LegLeft | CallerHungUp | HangupOrdered | CallFailed | Tick
+    CallPlaced | CallRang | NotReached | AnswererHeard
+    | CallStarted | LegLost | LegAttached | LegJoined | LegLeft | CallerHungUp | HangupOrdered | CallFailed | Tick
     | SpeechStarted | SpeechConfirmed | SpeechEnded | Transcript | ListenFailed | TextReceived | Digit
     | PlayoutStarted | PlayoutHeld | PlayoutStopped | SpeechFailed
     | Sentence | SlotsProposed | IntentProposed | ToolsRequested | ReplyEnded | ReplyFailed | Usage

@@ -13,6 +13,7 @@ from flows.model import Flow, Value
 
 class Phase(StrEnum):
     new = "new"
+    placing = "placing"  # a call of ours: nobody has answered yet
     live = "live"
     ending = "ending"  # no new tool and no new turn; last words and started tools finish
     ended = "ended"
@@ -140,6 +141,17 @@ class Guest(Struct, frozen=True):
     who: str
 
 
+class Placed(Struct):
+    """How a call of ours came about."""
+
+    by: str
+    detect: bool
+    rang: bool = False
+    answered_ms: int = 0  # 0: nobody has
+    answerer: str = ""  # who it seems to be
+    listening: bool = False  # to find that out: until then the agent is silent
+
+
 class Floor(Struct):
     """Who is speaking, and what the caller has said of this turn so far."""
 
@@ -175,6 +187,7 @@ class CallState(Struct):
     transport: str = ""
     caller: str = ""
     called: str = ""
+    placed: Placed | None = None  # a call of ours
     attached: bool = False
     guests: dict[str, Guest] = field(default_factory=dict)  # by their legs
     hears: dict[str, tuple[str, ...]] = field(default_factory=dict)  # as ordered last

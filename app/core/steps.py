@@ -90,7 +90,7 @@ def give_up(call: Call, why: str) -> None:
 def end(call: Call, cause: str, outcome: str) -> None:
     """No new tool and no new turn from here on; the first cause stands."""
     state = call.state
-    if state.phase not in (Phase.new, Phase.live):
+    if state.phase not in (Phase.new, Phase.placing, Phase.live):
         return
     state.phase = Phase.ending
     state.cause = cause
@@ -100,7 +100,7 @@ def end(call: Call, cause: str, outcome: str) -> None:
     gate.withdraw_all(call, "live", "the call is ending")
     state.floor = Floor()
     replies.resume(call)
-    for timer in ("silence", "endpoint", "keys", "stt", "duration", "reattach"):
+    for timer in ("silence", "endpoint", "keys", "stt", "duration", "reattach", "answer", "answerer"):
         call.disarm(timer)
     if state.due is not None:
         state.due.turn = False

@@ -6,9 +6,12 @@ from msgspec import Struct
 
 from app.core.effects import AnyEffect, CutPlayout, DropLeg, EndCall, GoTo, HoldPlayout, ResumePlayout, Speak, Verdict
 from app.core.events import (
+    AnswererHeard,
     AnyEvent,
     CallerHungUp,
     CallFailed,
+    CallPlaced,
+    CallRang,
     CallStarted,
     Digit,
     HangupOrdered,
@@ -18,6 +21,7 @@ from app.core.events import (
     LegLeft,
     LegLost,
     ListenFailed,
+    NotReached,
     PlayoutStarted,
     PlayoutStopped,
     ReplyFailed,
@@ -76,6 +80,14 @@ def _event(event: AnyEvent, sealed: bool) -> Told:
     match event:
         case CallStarted(transport=transport, caller=caller):
             return "call", f"started over {transport}" + (f", caller {caller}" if caller else "")
+        case CallPlaced(called=called, by=by):
+            return "call", f"calls {called}" + (f", ordered by {by}" if by else "")
+        case CallRang():
+            return "call", "it rings there"
+        case NotReached(outcome=outcome):
+            return "call", f"not reached: {outcome}"
+        case AnswererHeard(who=who):
+            return "call", f"answered by: {who}"
         case LegLost():
             return "trouble", "the connection was lost"
         case LegAttached():

@@ -171,12 +171,12 @@ class Negotiation:
         return choose(media.attributes.all("crypto")) if self._security is not Security.off else None
 
     def _our_key(self, theirs: Crypto | None) -> Crypto | None:
-        """It stays through re-INVITEs, as long as the suite does: a new one would need a new context at both ends."""
+        """It stays through re-INVITEs as long as theirs does: a key must not begin to count anew."""
         if theirs is None:
             return None
-        before = self.agreed.ours if self.agreed is not None else None
-        if before is not None and before.suite == theirs.suite:
-            return replace(before, tag=theirs.tag)
+        before = self.agreed
+        if before is not None and before.ours is not None and before.theirs == theirs:
+            return before.ours
         return Crypto.new(theirs.tag, theirs.suite)
 
     # We offer

@@ -45,6 +45,7 @@ class Session:
         self.leg: Leg | None = None
         self.audio_stream: RtpAudio | None = None
         self._ssrc = ssrc
+        self._sequence: int | None = None  # of the next stream's first packet
         self._cname = cname
         self._comes_back = comes_back
         self._agreed: Agreed | None = None  # that runs
@@ -115,6 +116,7 @@ class Session:
             self.failed(error)
 
     def _new_stream(self, agreed: Agreed, leg: Leg) -> RtpAudio:
+        self._note_sequence()
         return RtpAudio(
             agreed.new_codec(),
             agreed.codec.payload_type,
@@ -131,7 +133,12 @@ class Session:
             continuous=True,
             packet_ms=agreed.packet_ms,
             lock=True,
+            sequence=self._sequence,
         )
+
+    def _note_sequence(self) -> None:
+        if self.audio_stream is not None:
+            self._sequence = self.audio_stream.sender.sequence
 
     # The ticker
 
@@ -265,6 +272,7 @@ class Session:
 
     def _lose(self) -> None:
         """The leg is gone; the dialog is not, and whoever is at its other end may come back."""
+        self._note_sequence()
         leg, self.leg, self.audio_stream = self.leg, None, None
         if leg is not None:
             leg.gone(goodbye=False)

@@ -34,6 +34,7 @@ from app.core.effects import (
 )
 from app.core.events import (
     AnyEvent,
+    CallPlaced,
     IntentProposed,
     PlayoutHeld,
     PlayoutStopped,
@@ -126,6 +127,8 @@ class Inspector:
                 assert self.core.deadline_ms is None
             case Phase.live:
                 assert "duration" in state.timers
+            case Phase.placing:
+                assert "answer" in state.timers
             case Phase.ending:
                 assert "ending" in state.timers
         if state.reply is not None and state.reply.held:
@@ -275,7 +278,8 @@ class _Speech:
     def _check_yes(self, event: AnyEvent, effects: list[AnyEffect], before: CallState, after: CallState) -> None:
         for name, slot in self._flow.slots.items():
             old, new = before.slots[name], after.slots[name]
-            if new.confirmed and not old.confirmed and slot.confirm and not slot.source:
+            known = isinstance(event, CallPlaced)  # to whoever ordered the call
+            if new.confirmed and not old.confirmed and slot.confirm and not slot.source and not known:
                 assert ("slot", name, new.rev) in self._heard, "confirmed, but its read-back was not heard"
         for effect in effects:
             if isinstance(effect, AllowTool) and self._flow.tools[effect.tool].confirm:
