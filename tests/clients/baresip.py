@@ -22,11 +22,13 @@ from tests.clients.process import LOCALHOST, PATIENCE_S, POLL_S, Process, free_p
 
 KEY_S = 0.3  # a key and the pause after it: RFC 4733 packets of 180 ms and three for the end
 RECORDED_S = 600  # from the start, for which no recording of what is sent can be opened
+RTP_PORTS = 16  # four calls at once, and room to choose
 MODULES = ("g711", "g722", "opus", "aufile", "aubridge", "sndfile", "srtp", "dtls_srtp")
 PATHS = ("/usr/lib/baresip/modules", "/usr/local/lib/baresip/modules", "/usr/lib64/baresip/modules")
 CONFIG = """\
 sip_listen {host}:{port}
 net_interface {host}
+rtp_ports {rtp}-{last_rtp}
 module_path {modules}
 audio_player aubridge,nowhere
 audio_alert aubridge,bell
@@ -268,9 +270,18 @@ async def baresip(
 def _prepare(folder: Path, speech: Path | None, port: int, control: int, lines: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rate_hz = audio.padded(speech, folder / "speech.wav")
+    rtp = free_port(RTP_PORTS)
     modules = next((path for path in PATHS if Path(path).is_dir()), PATHS[0])
     (folder / "config").write_text(
-        CONFIG.format(host=LOCALHOST, port=port, control=control, rate_hz=rate_hz, modules=modules)
+        CONFIG.format(
+            host=LOCALHOST,
+            port=port,
+            control=control,
+            rtp=rtp,
+            last_rtp=rtp + RTP_PORTS - 1,
+            rate_hz=rate_hz,
+            modules=modules,
+        )
         + "".join(f"module {name}.so\n" for name in MODULES)
         + "module_app account.so\nmodule_app menu.so\nmodule ctrl_tcp.so\n"
         + lines

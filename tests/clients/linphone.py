@@ -16,6 +16,7 @@ from media.audio import Pcm, silence
 from tests.clients import audio
 from tests.clients.process import LOCALHOST, PATIENCE_S, SHOWN_BYTES, Process, free_port, started
 
+RTP_PORTS = 8
 CODECS = (
     ("opus", 48000, 2),
     ("PCMU", 8000, 1),
@@ -49,7 +50,7 @@ default_proxy=0
 firewall_policy=1
 nat_address={host}
 [rtp]
-audio_rtp_port=0
+audio_rtp_port={rtp}-{last_rtp}
 bind_address={host}
 [sound]
 echocancellation=0
@@ -203,10 +204,13 @@ async def linphone(
         config: further sections.
     """
     port = port or free_port()
+    rtp = free_port(RTP_PORTS)
     text = CONFIG.format(
         host=LOCALHOST,
         port=port,
         tls=-1 if transport == "tls" else 0,
+        rtp=rtp,
+        last_rtp=rtp + RTP_PORTS - 1,
         user=user,
         encryption=media_encryption or "none",
         mandatory=int(bool(media_encryption)),

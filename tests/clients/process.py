@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import os
+import random
 import re
 import signal
 import socket
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +19,11 @@ PATIENCE_S = 20.0
 END_S = 5.0  # between the polite signal and the other one
 POLL_S = 0.02
 SHOWN_BYTES = 4000  # of a log in a message
+LOWEST_PORT = 10_000
+MAX_PORT = 65_535
+MOST_TAKEN = 200
+TAKEN: deque[socket.socket] = deque()
+CHANCE = random.SystemRandom()
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -118,14 +125,32 @@ def _made(folder: Path) -> Path:
 
 
 def free_port(count: int = 1) -> int:
-    """The first of `count` ports in a row that nobody has on 127.0.0.1, neither for UDP nor for TCP."""
+    """The first of `count` ports in a row that nobody has on 127.0.0.1, neither for UDP nor for TCP.
+
+    Until another program has bound them nobody else can get them here: they are not among those that the system gives
+    to whoever asks for any, and other test processes see that they are taken (by names of abstract sockets, unix(7)).
+    """
     while True:
-        with contextlib.ExitStack() as held, contextlib.suppress(OSError, OverflowError):
-            first = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-            first.bind((LOCALHOST, 0))
-            port: int = first.getsockname()[1]
+        port = CHANCE.randrange(LOWEST_PORT, _highest_port() - count)
+        names: list[socket.socket] = []
+        try:
             for number in range(port, port + count):
+                names.append(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+                names[-1].bind(f"\0port-{number}-of-a-test")
                 for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-                    if (number, kind) != (port, socket.SOCK_STREAM):
-                        held.enter_context(socket.socket(socket.AF_INET, kind)).bind((LOCALHOST, number))
-            return port
+                    with socket.socket(socket.AF_INET, kind) as probe:
+                        probe.bind((LOCALHOST, number))
+        except OSError:
+            for name in names:
+                name.close()
+            continue
+        TAKEN.extend(names)
+        while len(TAKEN) > MOST_TAKEN:
+            TAKEN.popleft().close()
+        return port
+
+
+def _highest_port() -> int:
+    """Where the system's own choice begins (ip(7), ip_local_port_range)."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    return first if first > LOWEST_PORT + MOST_TAKEN else MAX_PORT
