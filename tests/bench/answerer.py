@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from rich.table import Table
 
 from app.providers.espeak import EspeakTts
 from flows.model import Voice
-from media.answerer import Answerer, Verdict
+from media.answerer import Answerer, AnswererLimits, Verdict
 from media.audio import FRAME_MS, FULL_SCALE, Pcm, Resampler, frame_samples
 from media.codec import Codec, Pcma, Pcmu
 from media.opus import Opus
@@ -31,7 +31,7 @@ SEED: Final = 20
 RATE_HZ: Final = 16_000  # of what is made, before the codec
 NARROW_BPS: Final = 8000
 IN_TIME_MS: Final = 150
-SHORT_MS: Final = 1400  # a short greeting, for which the time to decide is told
+SHORT_MS: Final = AnswererLimits().short_ms  # a short greeting, for which the time to decide is told
 
 VOICES: Final = (
     "en-us+m1", "en-us+m3", "en-us+m5", "en-us+m7", "en-us+f1", "en-us+f2", "en-us+f3", "en-us+f5", "en-029+m2",
@@ -285,7 +285,10 @@ def hear(call: Call, frames: Sequence[Pcm], busy: list[float]) -> Result:
     return result
 
 
-Make = Callable[[random.Random, Speaker], Awaitable[Call]]
+class Make(Protocol):
+    __name__: str
+
+    def __call__(self, rng: random.Random, speaker: Speaker, /) -> Awaitable[Call]: ...
 
 
 async def hear_all(make: Make, count: int, seed: int, busy: list[float]) -> list[Result]:
@@ -352,7 +355,7 @@ def show_rates(out: Console, people: Sequence[Result], machines: Sequence[Result
         ("human unsure", sum(result.said == "unsure" for result in people), len(people)),
         ("human as silence", sum(result.said == "silence" for result in people), len(people)),
         ("machine as human", mistaken, len(machines)),
-        ("  of them put right by the beep", corrected, mistaken),
+        ("  and not put right by a beep", mistaken - corrected, len(machines)),
         (f"beep missed (or later than {IN_TIME_MS} ms)", beeps - len(late_ms), beeps),
         ("calls of people with a false beep", sum(bool(result.beeps_ms) for result in people), len(people)),
         ("false beeps in calls of machines", sum(matched(result)[1] for result in machines), len(machines)),
