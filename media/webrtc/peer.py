@@ -1,4 +1,4 @@
-"""The one file that touches the insides of aiortc and aioice: ICE, DTLS and the data channel of one peer.
+"""The one file that touches the insides of aioice and of aiortc's SCTP: ICE and the data channel of one peer.
 
 aiortc's own audio path is not used. A datagram that is SRTP leaves here decrypted, in the call in which the socket gave
 it, without a queue or a task between; one that is to be sent goes straight to the socket of the nominated pair.
@@ -18,22 +18,17 @@ from aioice.candidate import candidate_foundation, candidate_priority
 from aioice.ice import CandidatePair, StunProtocol, get_host_addresses
 from aiortc import (
     InvalidStateError,
-    RTCCertificate,
     RTCDataChannel,
-    RTCDtlsFingerprint,
-    RTCDtlsParameters,
-    RTCDtlsTransport,
-    RTCIceTransport,
     RTCSctpCapabilities,
     RTCSctpTransport,
 )
 from aiortc.rtcsctptransport import DataChunk, InboundStream
 
+from media.dtls import MAX_QUEUED, Certificate, Dtls, HandshakeError
 from media.srtp import MAX_PACKET_BYTES, Srtp, SrtpError
 
 MAX_DATAGRAM_BYTES: Final = 2048
 """The receive buffer of a socket; asyncio's own is 256 KiB for each datagram."""
-MAX_QUEUED: Final = 64  # DTLS datagrams that wait to be read
 MAX_CANDIDATES: Final = 50  # of the peer
 MAX_MESSAGE_BYTES: Final = 64 * 1024
 PORT_TRIES: Final = 50
@@ -92,14 +87,6 @@ class PeerListener(Protocol):
         ...
 
 
-Certificate = RTCCertificate
-
-
-def certificate() -> Certificate:
-    """For all peers of a process; valid for 30 days."""
-    return RTCCertificate.generateCertificate()
-
-
 class Peer:
     """`gather`, then `connect`, then `close` in any case."""
 
@@ -111,9 +98,8 @@ class Peer:
         self._remote = remote
         self._listener = listener
         self._ice = _Ice(addresses, self._datagram)
-        transport = cast(RTCIceTransport, _IceTransport(self._ice))
-        self._dtls = RTCDtlsTransport(transport, [identity])
-        self._dtls._set_role("server" if remote.active else "client")
+        self._identity = identity
+        self._dtls = Dtls(identity, self._ice, active=not remote.active)
         self._dtls.on("statechange", self._dtls_changed)
         self._srtp: Srtp | None = None  # once there are keys
         self._sctp: RTCSctpTransport | None = None
@@ -144,8 +130,7 @@ class Peer:
 
     @property
     def fingerprint(self) -> tuple[str, str]:
-        found = next(f for f in self._dtls.getLocalParameters().fingerprints if f.algorithm == "sha-256")
-        return found.algorithm, found.value
+        return self._identity.fingerprint
 
     @property
     def candidates(self) -> list[str]:
@@ -183,11 +168,10 @@ class Peer:
             await ice.connect()
         except ConnectionError:
             raise PeerError("no way to the peer's addresses") from None
-        fingerprints = [RTCDtlsFingerprint(algorithm, value) for algorithm, value in remote.fingerprints]
-        await self._dtls.start(RTCDtlsParameters(fingerprints=fingerprints))
-        if self._dtls.state != "connected":
-            raise PeerError("the DTLS handshake failed")
-        self._srtp = Srtp(self._dtls._tx_srtp, self._dtls._rx_srtp)
+        try:
+            self._srtp = await self._dtls.handshake(remote.fingerprints)
+        except HandshakeError as error:
+            raise PeerError(str(error)) from None
         self._connected = True
         if remote.sctp_port:
             self._sctp = _Sctp(self._dtls)
@@ -366,15 +350,6 @@ class _Sctp(RTCSctpTransport):
             await super()._data_channel_receive(stream_id, pp_id, data)
         except (AssertionError, UnicodeDecodeError, struct.error):
             return  # no text, or a channel that is open twice or not at all
-
-
-class _IceTransport:
-    """What aiortc's DTLS needs of its ICE transport."""
-
-    def __init__(self, ice: _Ice) -> None:
-        self._recv = ice.recv
-        self._send = ice.send
-        self.role = "controlled"
 
 
 def _candidate(

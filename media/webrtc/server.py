@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from media.clock import Ticker
+from media.dtls import Identity
 from media.gateway import Gateway, LegRequest, Refused
 from media.leg import CloseCode
 from media.reception import Reception
 from media.webrtc import offer
 from media.webrtc.offer import Offer
-from media.webrtc.peer import ANYWHERE, Addresses, Certificate, Peer, PeerError, certificate
+from media.webrtc.peer import ANYWHERE, Addresses, Peer, PeerError
 from media.webrtc.session import Session
 
 CONNECT_TIMEOUT_S: Final = 20  # from the offer to ICE and DTLS
 MAX_WAITING: Final = 100  # offers whose connection does not stand yet
 MAX_WAITING_PER_ADDRESS: Final = 10
 GOODBYE_S: Final = 0.5  # for the last message to arrive before the connection ends
-CERTIFICATE_S: Final = 24 * 3600  # then another is made
 
 log = logging.getLogger("voicegate.webrtc")
 
@@ -62,7 +62,7 @@ class WebRtcServer:
         self._lives: dict[str, _Life] = {}  # by resource
         self._group: asyncio.TaskGroup | None = None
         self._stopping = asyncio.Event()
-        self._certificate: tuple[float, Certificate] | None = None
+        self._identity = Identity()
         self.legs = 0  # attached now
 
     async def run(self) -> None:
@@ -133,8 +133,9 @@ class WebRtcServer:
     ) -> None:
         admission = await self._reception.admit(request)
         ssrc, cname = secrets.randbits(32), secrets.token_hex(8)
+        identity = self._identity.current(asyncio.get_running_loop().time())
         session = Session(wanted, admission, ssrc=ssrc, cname=cname)
-        peer = session.peer = Peer(wanted.remote, session, self._identity(), self._addresses)
+        peer = session.peer = Peer(wanted.remote, session, identity, self._addresses)
         resource = secrets.token_urlsafe(24)
         task = asyncio.current_task()
         assert task is not None
@@ -175,12 +176,6 @@ class WebRtcServer:
             self.legs -= 1
             self._ticker.discard(session)
         await asyncio.sleep(GOODBYE_S)
-
-    def _identity(self) -> Certificate:
-        now_s = asyncio.get_running_loop().time()
-        if self._certificate is None or now_s - self._certificate[0] > CERTIFICATE_S:
-            self._certificate = now_s, certificate()
-        return self._certificate[1]
 
 
 def _refuse(answered: asyncio.Future[Answer], refusal: Refused) -> None:

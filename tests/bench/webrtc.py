@@ -22,8 +22,8 @@ from rich.table import Table
 
 from media.audio import FRAME_MS, Resampler
 from media.codec import Codec, Pcmu
+from media.dtls import certificate
 from media.opus import DTX_BYTES, Opus
-from media.webrtc.peer import certificate
 from tests.bench import machine, voices
 from tests.bench.dialect import Plain
 from tests.bench.server import Server, running

@@ -14,9 +14,10 @@ from media import sdp
 from media.audio import Pcm
 from media.codec import Codec, Pcma, Pcmu
 from media.digits import DigitSender
+from media.dtls import Certificate, certificate
 from media.opus import Opus
 from media.rtp import RtpPacket, RtpSender
-from media.webrtc.peer import CHANNEL_LABEL, Addresses, Certificate, Peer, Remote, certificate
+from media.webrtc.peer import CHANNEL_LABEL, Addresses, Peer, Remote
 from tests.webrtc.relay import Relay
 
 FORMATS: dict[str, tuple[int, str, int, Callable[[], Codec]]] = {

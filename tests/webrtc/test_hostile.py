@@ -18,12 +18,13 @@ from aiortc import RTCDataChannel, RTCDataChannelParameters
 from aiortc.rtcsctptransport import WEBRTC_BINARY, WEBRTC_STRING, DataChunk
 
 from app.core.events import CallStarted, Digit, LegAttached, LegLost, TextReceived
+from media.dtls import certificate
 from media.rtp import RtpPacket
 from media.rtp_audio import MAX_PACKETS_PER_S
 from media.srtp import Srtp
 from media.webrtc import offer, session
 from media.webrtc import server as shell
-from media.webrtc.peer import MAX_FRAGMENTS, MAX_STREAMS, Addresses, Peer, certificate
+from media.webrtc.peer import MAX_FRAGMENTS, MAX_STREAMS, Addresses, Peer
 from media.webrtc.session import MAX_MESSAGES_PER_S, Session
 from tests.e2e.server import Server, running
 from tests.webrtc.light import LightCaller, light

@@ -1,6 +1,7 @@
-"""What `media/webrtc/peer.py` relies on inside aiortc and aioice. An upgrade that moves it fails here first."""
+"""What `media/dtls.py` and `media/webrtc/peer.py` rely on inside aiortc and aioice: an upgrade fails here first."""
 
 import inspect
+import re
 
 import aioice
 import aiortc
@@ -12,8 +13,9 @@ from aiortc import RTCCertificate, RTCDtlsTransport, RTCSctpTransport
 from aiortc.rtcsctptransport import InboundStream
 from pylibsrtp._binding import lib
 
+from media.dtls import CIPHERS, Dtls, certificate
 from media.srtp import Srtp, SrtpError
-from media.webrtc.peer import Addresses, _Ice, _IceTransport
+from media.webrtc.peer import Addresses, _Ice
 
 
 def parameters(function: object) -> list[str]:
@@ -63,15 +65,27 @@ def test_the_srtp_binding() -> None:
     assert {"srtp_protect", "srtp_unprotect", "srtp_protect_rtcp", "srtp_unprotect_rtcp"} <= set(dir(lib))
 
 
+def test_the_certificate() -> None:
+    assert parameters(RTCCertificate._create_ssl_context) == ["self", "srtp_profiles"]
+    assert "self.__local_certificate._create_ssl_context(" in inspect.getsource(RTCDtlsTransport.start)
+    theirs = re.search(r'set_cipher_list\(\s*b"([^"]+)"', inspect.getsource(RTCCertificate._create_ssl_context))
+    assert theirs is not None
+    assert set(theirs[1].split(":")) <= set(CIPHERS.decode().split(":"))
+    identity = certificate()
+    assert ("sha-256", identity.fingerprint[1]) == identity.fingerprint
+    assert re.fullmatch("([0-9A-F]{2}:){31}[0-9A-F]{2}", identity.fingerprint[1])
+
+
 async def test_the_dtls_transport() -> None:
     ice = _Ice(Addresses(host="127.0.0.1"), lambda data: None)
-    transport = RTCDtlsTransport(_IceTransport(ice), [RTCCertificate.generateCertificate()])  # type: ignore[arg-type]
+    transport = Dtls(certificate(), ice, active=True)
     assert transport._rx_srtp is None
     assert transport._tx_srtp is None
     assert transport.state == "new"
-    transport._set_role("client")
+    assert not transport.encrypted
     assert transport._role == "client"
-    assert "sha-256" in [f.algorithm for f in transport.getLocalParameters().fingerprints]
+    assert Dtls(certificate(), ice, active=False)._role == "server"
+    assert parameters(transport.start) == ["remoteParameters"]
     source = inspect.getsource(aiortc.rtcdtlstransport)
     for line in ("self.transport._recv()", "self.transport._send(data)", 'self.emit("statechange")'):
         assert line in source, line

@@ -5,10 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media import sdp
+from media.dtls import certificate
 from media.sdp import SdpError
 from media.webrtc import offer
 from media.webrtc.offer import MAX_FRAGMENT_BYTES, MAX_FRAGMENT_CANDIDATES, IceRestart
-from media.webrtc.peer import MAX_CANDIDATES, Addresses, Peer, certificate
+from media.webrtc.peer import MAX_CANDIDATES, Addresses, Peer
 from tests.webrtc.offers import AUDIO, CHANNEL, FINGERPRINT, OFFER, SESSION, VIDEO
 
 
