@@ -170,7 +170,7 @@ class Registration:
         self._send(request, self.hop, now_ms)
 
     def _send(self, request: Request, hop: Hop, now_ms: int) -> None:
-        """Not by `Endpoint.exchange`: a registrar that finds every nonce stale would keep it busy for ever."""
+        """Not by `Endpoint.exchange`: one that was given up would still answer its challenge, after the next one."""
         self._sequence += 1
         request.headers.set("CSeq", f"{self._sequence} REGISTER")
         self._request = request
