@@ -23,6 +23,7 @@ from media.sip.timers import Timers
 from media.sip.transaction import (
     ClientTransaction,
     Failed,
+    InviteClient,
     InviteServer,
     Responded,
     Sender,
@@ -264,6 +265,12 @@ class Endpoint:
         """A new transaction: the request gets its own Via."""
         request.headers.setlist("Via", [self._via(hop)])
         return self.transactions.request(request, hop, now_ms, responded, failed)
+
+    def give_up(self, invite: Request, now_ms: int, within_ms: int) -> None:
+        """Without a final response by then there is none, however often the peer says that it is trying."""
+        client = self.transactions.clients.get((sip.top_via(invite).parameters.get("branch") or "", "INVITE"))
+        if isinstance(client, InviteClient):
+            client.give_up(now_ms, within_ms)
 
     def acknowledge(self, ack: Request, hop: Hop) -> None:
         """An ACK to a 2xx is a transaction of its own, without any answer (13.2.2.4)."""

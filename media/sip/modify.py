@@ -18,6 +18,7 @@ GLARE_OWNER_MS: Final = (2100, 4000)  # who chose the Call-ID waits longer (14.1
 GLARE_OTHER_MS: Final = (0, 2000)
 RETRY_AFTER_S: Final = 3
 MAX_GLARES: Final = 5
+PATIENCE_MS: Final = 60_000  # for the final response to a re-INVITE
 
 
 class Acceptance:
@@ -58,6 +59,7 @@ class Modification:
         self._acceptance: Acceptance | None = None
         self._ours: Request | None = None  # under way
         self._ours_with_offer = False
+        self._due: tuple[str, bool] | None = None  # what waits for its turn
         self._glares = 0
 
     # The peer's
@@ -165,7 +167,12 @@ class Modification:
         call.endpoint.complete(request, call.stands.hop, call.listener.wanted(now_ms) if with_offer else "")
         call.session_timer.request(request)
         self._ours, self._ours_with_offer = request, with_offer
+        call.timers.arm((self, "patience"), now_ms + PATIENCE_MS, self._impatient)
         call.send(request, now_ms, then=self)
+
+    def _impatient(self, now_ms: int) -> None:
+        if self._ours is not None:
+            self._call.endpoint.give_up(self._ours, now_ms, 0)
 
     def done(self, response: Response | None, now_ms: int) -> None:
         """To our request."""
@@ -183,6 +190,8 @@ class Modification:
                 self._glares += 1
                 owner = call.stands.call_id.endswith(call.endpoint.mark)
                 self._later(method, self._ours_with_offer, GLARE_OWNER_MS if owner else GLARE_OTHER_MS, now_ms)
+            else:
+                self._glares = 0
             return
         self._glares = 0
         if method == "INVITE":
@@ -212,16 +221,25 @@ class Modification:
         self._call.endpoint.acknowledge(ack, self._call.stands.hop)
 
     def _later(self, method: str, with_offer: bool, within_ms: tuple[int, int], now_ms: int) -> None:
+        if self._due is None or with_offer:  # an offer is a refresh as well
+            self._due = method, with_offer
         wait_ms = random.randint(*within_ms)  # noqa: S311  # no secret: only that two do not wait alike
-        again = lambda now_ms: self._request(method, with_offer=with_offer, now_ms=now_ms)  # noqa: E731
-        self._call.timers.arm((self, "again"), now_ms + max(wait_ms, 10), again)
+        self._call.timers.arm((self, "again"), now_ms + max(wait_ms, 10), self._again)
+
+    def _again(self, now_ms: int) -> None:
+        if self._due is not None:
+            (method, with_offer), self._due = self._due, None
+            self._request(method, with_offer=with_offer, now_ms=now_ms)
 
     def abandon(self, now_ms: int) -> None:
-        """The dialog is over."""
+        """The dialog is over. Our request may still get its 487."""
+        if self._ours is not None:
+            self._call.endpoint.give_up(self._ours, now_ms, LIFE_MS)
         self._ours = None
 
     def disarm(self) -> None:
         self._call.timers.disarm((self, "again"))
+        self._call.timers.disarm((self, "patience"))
         if self._acceptance is not None:
             self._acceptance.stop()
             self._acceptance = None

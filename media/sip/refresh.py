@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 INTERVAL_S: Final = 1800  # what we ask for
 MIN_INTERVAL_S: Final = 90  # RFC 4028, 4
 MAX_INTERVAL_S: Final = 86_400
+AGAIN_PARTS: Final = 10  # of the interval: a refresh that came to nothing is tried again after one of them
 EARLY_S: Final = 32  # before the end, at most, the BYE is sent (10)
 
 
@@ -78,9 +79,13 @@ class SessionTimer:
         timers = self._call.timers
         self.disarm()
         if ours:
-            timers.arm((self, "refresh"), now_ms + interval_s * 500, self._call.modification.refresh)
+            timers.arm((self, "refresh"), now_ms + interval_s * 500, self._refresh)
         early_s = min(EARLY_S, interval_s / 3)
         timers.arm((self, "expiry"), now_ms + int((interval_s - early_s) * 1000), self._call.expired)
+
+    def _refresh(self, now_ms: int) -> None:
+        self._call.timers.arm((self, "refresh"), now_ms + self.interval_s * 1000 // AGAIN_PARTS, self._refresh)
+        self._call.modification.refresh(now_ms)
 
     def disarm(self) -> None:
         self._call.timers.disarm((self, "refresh"))
