@@ -58,6 +58,7 @@ class Net:
         self.peers: dict[str, Peer] = {}
         self._queue: list[tuple[int, int, str, str, bytes]] = []
         self._random = random.Random(seed)
+        random.seed(seed)  # what the endpoints throw dice for comes out alike each time
         self._order = 0
 
     def send(self, source: str, hop: Hop, data: bytes) -> None:
