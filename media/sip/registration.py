@@ -25,7 +25,7 @@ from media.sip.transaction import Failure
 EXPIRES_S: Final = 600  # what we ask for
 MAX_EXPIRES_S: Final = 86_400  # what we believe
 LATE_S: Final = 40  # a refresh that runs into its timeout still leaves this much, where the granted time allows
-MIN_REFRESH_S: Final = 5  # whatever was granted
+MIN_REFRESH_S: Final = 5  # from one to the next, whatever was granted and whoever asks
 MAX_WAYS: Final = 8  # hops of one registrar
 MAX_ROUNDS: Final = 5  # answers to challenges and the like, for one REGISTER
 BACK_OFF_S: Final = 30  # doubled before each wait (RFC 5626, 4.5)
@@ -98,6 +98,7 @@ class Registration:
         self._tag = sip.new_tag()
         self._sequence = 0
         self._request: Request | None = None  # under way
+        self._began_ms = 0
         self._rounds = 0
         self._left: list[Hop] = []  # still to be tried
         self._bound = ""  # the Contact that the registrar has of us
@@ -121,9 +122,10 @@ class Registration:
         self._begin(now_ms)
 
     def refresh(self, now_ms: int) -> None:
-        """At once: our address is another, or the stream broke. After a failure the wait stands."""
+        """Our address is another, or the stream broke. Soon after a REGISTER it waits; after a failure the wait stands."""
         if self.state is State.registered and self._request is None:
-            self._begin(now_ms)
+            soonest_ms = max(now_ms, self._began_ms + MIN_REFRESH_S * 1000)
+            self._wait((soonest_ms - now_ms) / 1000, now_ms)
 
     def stop(self, now_ms: int) -> None:
         """Takes back what is bound, if the registrar can be reached; then `ended`."""
@@ -144,6 +146,7 @@ class Registration:
     def _begin(self, now_ms: int) -> None:
         self._endpoint.timers.disarm((self, "next"))
         self.next_ms = 0
+        self._began_ms = now_ms
         self._retry_after_s = None
         works = self.state is State.registered and self.hop in self._hops
         first = self.hop if works else self._hops[0]

@@ -390,7 +390,7 @@ def test_a_binding_outlives_a_refresh_that_failed() -> None:
     bench.start()
     bench.registrar.codes = [500]
     bench.one.refresh(bench.net.now_ms)
-    bench.net.run(1000)
+    bench.net.run(MIN_REFRESH_S * 1000)
     assert bench.stands(State.failing)
     assert bench.one.until_ms > bench.net.now_ms
     bench.net.run(HOUR_MS // 10)
@@ -505,7 +505,7 @@ def test_other_hops_count_from_the_next_register_on() -> None:
     bench.start()
     bench.one.use([bench.hops[1]])
     bench.one.refresh(bench.net.now_ms)
-    bench.net.run(1000)
+    bench.net.run(MIN_REFRESH_S * 1000)
     assert len(bench.second.asked) == 1
     assert bench.one.state is State.registered
 
@@ -557,6 +557,46 @@ def test_a_new_address_takes_the_place_of_the_old_one() -> None:
     assert bench.one.state is State.registered
     bench.stop()
     assert bench.registrar.bindings == {}
+
+
+def test_whoever_learns_the_address_may_register_it_at_once() -> None:
+    bench = Bench()
+    bench.registrar.seen = "203.0.113.5", 40_000
+
+    def moves(host: str, port: int, now_ms: int) -> None:
+        bench.told.seen.append((host, port))
+        bench.us.local = lambda hop: (host, port)  # type: ignore[method-assign]
+        bench.one.refresh(now_ms)
+
+    bench.told.addressed = moves  # type: ignore[method-assign]
+    bench.start(10_000)
+    assert bench.registrar.bindings == {"sip:line1@203.0.113.5:40000": EXPIRES_S}
+    assert bench.told.seen == [("203.0.113.5", 40_000)]
+    assert len(bench.registrar.asked) == 2
+
+
+def test_a_registrar_that_sees_another_port_each_time_does_not_make_it_hammer() -> None:
+    bench = Bench()
+    ports = iter(range(1024, 65_000))
+
+    def moves(host: str, port: int, now_ms: int) -> None:
+        bench.registrar.seen = host, next(ports)
+        bench.one.refresh(now_ms)
+
+    bench.told.addressed = moves  # type: ignore[method-assign]
+    bench.registrar.seen = "203.0.113.5", 40_000
+    bench.start(100_000)
+    assert all(wait >= MIN_REFRESH_S for wait in waits_s(bench.registrar.times_s))
+    bench.stop()
+
+
+def test_a_refresh_is_sent_at_once_when_the_last_one_is_old() -> None:
+    bench = Bench()
+    bench.start(60_000)
+    bench.one.refresh(bench.net.now_ms)
+    bench.net.run(100)
+    assert len(bench.registrar.asked) == 2
+    assert bench.told.untils == [EXPIRES_S * 1000] * 2
 
 
 # Its end
