@@ -122,7 +122,7 @@ class Registration:
         self._begin(now_ms)
 
     def refresh(self, now_ms: int) -> None:
-        """Our address is another, or the stream broke. Soon after a REGISTER it waits; after a failure the wait stands."""
+        """Our address is another, or the stream broke. Right after a REGISTER, or a failure, it has to wait."""
         if self.state is State.registered and self._request is None:
             soonest_ms = max(now_ms, self._began_ms + MIN_REFRESH_S * 1000)
             self._wait((soonest_ms - now_ms) / 1000, now_ms)
