@@ -163,6 +163,57 @@ def demo(
 
 
 @app.command()
+def dial(
+    to: Annotated[str, typer.Argument(help="A SIP address, or a number that a trunk can reach.")],
+    flow: Annotated[str, typer.Option("--flow", help="The flow that talks to whoever answers.")],
+    caller: Annotated[str, typer.Option(help="The number to be shown; else the trunk's.")] = "",
+    answer_s: Annotated[float, typer.Option(help="For how long it may ring.", min=1, max=300)] = 45.0,
+    detect: Annotated[bool, typer.Option("--detect", help="Find out first whether a person answers.")] = False,
+    slot: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE that is known beforehand; may be repeated.")
+    ] = None,
+    demo: Annotated[bool, typer.Option("--demo", help=DEMO)] = False,
+    sip: Annotated[int, typer.Option(help="UDP and TCP port of our own; 0 takes a free one.")] = 0,
+    sip_host: Annotated[str | None, typer.Option(help="Address of our own, as the other side reaches it.")] = None,
+    data_dir: Data = None,
+    config: Config = None,
+) -> None:
+    """Call somebody, if the settings allow it. Exit status 0 if a person answered, 1 if nobody did."""
+    from app.api.dial import check_slots
+    from app.demo.backend import clinic_backend
+    from app.dial import dial as place
+    from app.dialler.outcome import Outcome
+    from app.runtime.outbound import NotPlaced, Order
+
+    with clear_errors():
+        settings = settings_from(
+            config, flows=[flow], port=0, sip_port=sip, sip_host=sip_host, data_dir=data_dir, drain_s=0
+        )
+        served = house.load_flows(settings)
+        talks = next(iter(served.values()))
+        slots = dict(part.partition("=")[::2] for part in slot or ())
+        try:
+            check_slots(talks, slots)
+        except ValueError as error:
+            raise SettingsError([f"--slot: {error}"]) from None
+        order = Order(to=to, flow=talks.name, by="cli", caller=caller, answer_s=answer_s, detect=detect, slots=slots)
+        environment = with_dotenv(os.environ)
+
+        async def run() -> tuple[str, Outcome]:
+            backend: AbstractAsyncContextManager[dict[str, str]] = clinic_backend() if demo else nullcontext({})
+            async with backend as variables:
+                return await place(settings, served, {**environment, **variables}, order, out)
+
+        try:
+            call, outcome = uvloop.run(run())
+        except NotPlaced as error:
+            hint = "; VOICEGATE_DIAL_ALLOW names who may be called" if error.rule == "not-allowed" else ""
+            raise SettingsError([f"{to} is not called ({error.rule}): {error}{hint}"]) from None
+        out.print(f"[dim]{call}: {outcome}[/]")
+    raise typer.Exit(0 if outcome is Outcome.answered else 1)
+
+
+@app.command()
 def chat(
     flow: FlowName,
     demo: Annotated[bool, typer.Option("--demo", help=DEMO)] = False,

@@ -10,10 +10,11 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from fastapi import FastAPI
 
-from app.api import console, http, pages, session, twilio, webrtc
+from app.api import console, dial, http, pages, session, twilio, webrtc
 from app.api.access import Access, TooManyAttempts
 from app.api.console import Console
 from app.api.session import SignIn
@@ -21,6 +22,10 @@ from app.api.tickets import Tickets
 from app.api.web import WebServer
 from app.core.codec import KEY_BYTES
 from app.core.events import CallFailed
+from app.dialler.address import BadAddress, Numbering
+from app.dialler.guard import Guard
+from app.dialler.hours import BadHours, read_zone
+from app.dialler.rules import BadRule, Destinations, Limits, Rules
 from app.ports import Llm, StoreError, Stt, Tools, Tts, Words
 from app.providers import sphinx
 from app.providers.espeak import EspeakTts
@@ -37,15 +42,21 @@ from app.runtime.archive import Archive
 from app.runtime.hub import Hub
 from app.runtime.journal import JournalFailed, JournalWriter
 from app.runtime.line import recordings
+from app.runtime.outbound import Outbound
 from app.runtime.registry import Registry
 from app.runtime.switchboard import Providers, Switchboard, resume_key
 from app.settings import Role, Settings, SettingsError, check_exposure
+from app.store import dials
+from app.store.dials import DialStore
 from app.store.sqlite import SqliteStore
 from flows import grammar, load, template
 from flows.model import Flow, Model
 from media.clock import Ticker
 from media.gateway import Gateway, LegRequest, Refused
 from media.leg import CloseCode
+from media.sip import message as sip
+from media.sip.auth import Credentials
+from media.sip.dials import Trunk
 from media.sip.negotiation import Security
 from media.sip.server import SipOptions, SipServer
 from media.webrtc.peer import Addresses
@@ -137,6 +148,7 @@ class Voicegate:
         self.flows = flows
         self.url = ""
         self.sip: SipServer | None = None  # once it listens, where it is asked for
+        self.outbound: Outbound | None = None  # likewise
         self._environment = environment
         self._watch = watch
         self._mounts = mounts
@@ -179,6 +191,7 @@ class Voicegate:
             addresses = Addresses(settings.media_host, settings.media_public_address, first_port, last_port)
             browsers = WebRtcServer(switchboard, ticker, addresses)
             phones = await self._phones(switchboard, ticker, stack)
+            self.outbound = await self._outbound(switchboard, phones, stack)
             archive = Archive(store)
             stack.callback(archive.close)
             sign_in = SignIn(self._access)
@@ -194,6 +207,7 @@ class Voicegate:
                     webrtc.router(settings, browsers, self._tickets, sign_in.require(Role.viewer)),
                     session.router(sign_in, flows=list(self.flows), version=VERSION),
                     console.router(watching),
+                    dial.router(sign_in, lambda: self.outbound, self.flows),
                     pages.router(),
                 ],
                 mounts=self._mounts,
@@ -202,12 +216,16 @@ class Voicegate:
                 tick = group.create_task(ticker.run())
                 calls = group.create_task(self._registry.run())
                 purge = group.create_task(self._purge(store))
+                placing = group.create_task(self.outbound.run()) if self.outbound is not None else None
                 legs = [group.create_task(server.run()) for server in (browsers, phones) if server is not None]
                 server = WebServer(app)
                 serving = group.create_task(server.serve([listener]))
                 ready(self.url)
                 await self._stopping.wait()
                 await self._registry.drain(settings.drain_s)
+                if self.outbound is not None and placing is not None:
+                    self.outbound.stop()
+                    await placing
                 for gateway in (browsers, phones):
                     if gateway is not None:
                         gateway.stop()
@@ -218,6 +236,17 @@ class Voicegate:
                 await calls
                 purge.cancel()
                 tick.cancel()
+
+    async def _outbound(
+        self, switchboard: Switchboard, phones: SipServer | None, stack: AsyncExitStack
+    ) -> Outbound | None:
+        """Where calls can be placed. Raises `SettingsError` and `StoreError`."""
+        if phones is None:
+            return None
+        rules, zone = dial_rules(self.settings)
+        store = DialStore(self.settings.data_dir / dials.FILE_NAME)
+        stack.callback(store.close)
+        return Outbound(switchboard, Guard(rules, store, zone), phones.dials)
 
     async def _phones(self, gateway: Gateway, ticker: Ticker, stack: AsyncExitStack) -> SipServer | None:
         """SIP's sockets, where it is asked for. Raises `StartError`."""
@@ -242,6 +271,7 @@ class Voicegate:
                 codecs=settings.sip_codecs,
                 security=Security(settings.sip_srtp),
                 ring_ms=settings.sip_ring_ms,
+                trunks=_trunks(settings),
             ),
         )
         stack.callback(server.close)
@@ -364,6 +394,48 @@ class Voicegate:
                 if gone:
                     log.info("%d calls older than %d days were deleted with their keys", gone, days)
             await asyncio.sleep(PURGE_EVERY_S)
+
+
+def dial_rules(settings: Settings) -> tuple[Rules, ZoneInfo]:
+    """Raises `SettingsError`."""
+    homes = [sip.uri_of(trunk.uri).host for trunk in settings.sip_trunks]
+
+    def micros(amount: float | None) -> int | None:
+        return None if amount is None else round(amount * 1_000_000)
+
+    try:
+        numbering = Numbering(country=settings.dial_country)
+        destinations = Destinations(settings.dial_allow, settings.dial_deny, numbering=numbering, homes=homes)
+        limits = Limits(
+            calls_per_day=settings.dial_per_day,
+            calls_per_destination=settings.dial_per_destination,
+            spend_per_day_micros=micros(settings.dial_spend_per_day),
+            spend_per_call_micros=micros(settings.dial_spend_per_call),
+            concurrent=settings.dial_concurrent,
+            calls_per_second=settings.dial_per_s,
+            call_s=settings.dial_max_s,
+        )
+        rates = {pattern: round(price * 1_000_000) for pattern, price in settings.dial_rates.items()}
+        return Rules.of(destinations, limits, rates), read_zone(settings.dial_zone)
+    except (BadRule, BadAddress, BadHours) as error:
+        raise SettingsError([f"VOICEGATE_DIAL_*: {error}"]) from None
+
+
+def _trunks(settings: Settings) -> list[Trunk]:
+    """Raises `SettingsError`."""
+    try:
+        return [
+            Trunk(
+                name=one.name,
+                uri=sip.uri_of(one.uri),
+                credentials=Credentials(one.user, one.password.get_secret_value()) if one.user else None,
+                caller=one.caller,
+                register=one.register_,
+            )
+            for one in settings.sip_trunks
+        ]
+    except sip.MessageError as error:
+        raise SettingsError([f"VOICEGATE_SIP_TRUNKS: {error}"]) from None
 
 
 def _listen(host: str, port: int) -> socket.socket:

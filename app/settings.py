@@ -128,6 +128,17 @@ class SipUser(_Part):
         return self
 
 
+class SipTrunk(_Part):
+    """A provider or PBX through which numbers are called."""
+
+    name: str = Field(pattern=r"^[\w.@-]{1,64}$")
+    uri: str = Field(pattern=r"^sips?:[^\s@<>]{1,200}$")  # such as sip:provider.example;transport=tcp
+    user: str = Field(default="", max_length=100)
+    password: SecretStr = SecretStr("")
+    caller: str = Field(default="", pattern=r"^[+\w.*#-]{0,64}$")  # the number that calls show
+    register_: bool = Field(default=False, alias="register")  # so that its calls come to us
+
+
 class IceServer(_Part):
     """A STUN or TURN server, as browsers know it (W3C WebRTC, RTCIceServer)."""
 
@@ -152,6 +163,15 @@ def _structured(value: object) -> object:
     if isinstance(value, str) and value.strip() and not value.lstrip().startswith("["):
         raise ValueError("must be a JSON list of objects")
     return _listed(value)
+
+
+def _mapped(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError("must be a JSON object") from None
 
 
 def _web_address(value: str) -> str:
@@ -255,6 +275,21 @@ class Settings(_Part):
     sip_codecs: SipCodecs = ("opus", "g722", "pcmu", "pcma", "l16")  # as offered; of an offer the first that is here
     sip_srtp: Literal["off", "optional", "required"] = "optional"
     sip_ring_ms: int = Field(default=0, ge=0, le=60_000)  # before a call is answered
+
+    sip_trunks: Annotated[tuple[SipTrunk, ...], BeforeValidator(_structured)] = ()  # numbers go to the first one
+
+    dial_allow: Names = ()  # who may be called: "+49", "@example.com", "sip:desk@192.168.1.7", "*"
+    dial_deny: Names = ()  # and who may not in any case
+    dial_country: str = Field(default="", pattern=r"^[0-9]{0,3}$")  # of numbers that are not international
+    dial_per_day: int = Field(default=100, ge=0, le=1_000_000)
+    dial_per_destination: int = Field(default=5, ge=0, le=10_000)  # a day
+    dial_per_s: float = Field(default=1.0, gt=0, le=1000)
+    dial_concurrent: int = Field(default=10, ge=0, le=10_000)
+    dial_max_s: int = Field(default=600, ge=1, le=86_400)  # the longest call
+    dial_rates: Annotated[dict[str, float], BeforeValidator(_mapped)] = {}  # what a minute costs, by pattern
+    dial_spend_per_day: float | None = Field(default=None, ge=0)  # None: not limited, and no rates are needed
+    dial_spend_per_call: float | None = Field(default=None, ge=0)
+    dial_zone: str = Field(default="UTC", max_length=64)  # whose days are counted
 
     tool_env: VariableNames = ("FLOW_*",)  # variables that flows may use as {env.NAME}
     python_tool_modules: Names = ()  # modules whose functions flows may call

@@ -38,6 +38,42 @@ class Admission:
     flow: str = ""
 
 
+class Callee(LegHandler, Protocol):
+    """The call's side of a leg that is dialled. Before `attach` either `not_reached` or `lost` may be the last."""
+
+    def rang(self) -> None: ...
+
+    def not_reached(self, status: int) -> None:
+        """A final SIP status, or the one that comes nearest (RFC 3261, 21): 408 where nobody answered."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dial:
+    """Somebody is to be called. Whether that is allowed has been decided."""
+
+    to: str  # a SIP URI or a telephone number
+    leg: str
+    caller: str = ""  # as whom: a user or number; empty: the trunk's own
+    answer_ms: int
+
+
+class Dialling(Protocol):
+    """A leg that is being dialled."""
+
+    def cancel(self) -> None:
+        """Nobody wants to talk any more. Nothing is told after that. An attached leg is ended by its call."""
+        ...
+
+
+class Dialler(Protocol):
+    """Given to the calls by whoever can dial."""
+
+    def dial(self, dial: Dial, callee: Callee) -> Dialling:
+        """Returns at once; what comes of it is told to `callee`. Raises `Refused` where it cannot even begin."""
+        ...
+
+
 class Refused(Exception):
     """No call for this request. The reason is told to the peer."""
 

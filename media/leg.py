@@ -1,5 +1,6 @@
 """One media connection: its ear, its playout, its recording, and the two sides that it stands between."""
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Protocol
 
@@ -86,6 +87,10 @@ class LegHandler(EarListener, PlayoutListener, Protocol):
         ...
 
 
+Monitor = Callable[[Pcm, int], None]
+"""Also given all that the peer sends, at the leg's rate, with the time."""
+
+
 class Leg:
     """Made by a transport, handed to the call with `LegHandler.attach`. Sync; one thread.
 
@@ -114,6 +119,7 @@ class Leg:
         self.ear = Ear(self.ear_rate_hz, handler)
         self.playout = Playout(rate_hz, self, handler, peer_buffer_ms=peer_buffer_ms, marks=marks)
         self.recorder: Recorder | None = None
+        self.monitor: Monitor | None = None
         self.tap: Tap | None = None  # the mixer's, as is `bus`
         self.bus: Bus | None = None
         self._wire = wire
@@ -150,6 +156,8 @@ class Leg:
             self.recorder.caller(pcm, now_ms)
         if self.tap is not None:
             self.tap.heard(pcm)
+        if self.monitor is not None:
+            self.monitor(pcm, now_ms)
         self.ear.feed(self._resampler.process(pcm), now_ms)
 
     def tick(self, now_ms: int) -> None:

@@ -36,6 +36,7 @@ class CallPlaced(Event, frozen=True, tag=True):
     called: str
     by: str = ""  # whose order it was: a token's or a list's name
     answer_ms: int = 45_000  # for which it may ring
+    talk_ms: int = 0  # at most, once answered; 0: as the flow says
     detect: bool = False  # first find out whether a person answered: `AnswererHeard` is coming
     slots: dict[str, Value] = {}  # known beforehand
 

@@ -1,6 +1,6 @@
 """A call of ours before it is a conversation: it rings, and then a person answers, or a machine, or nobody."""
 
-from app.core import slots, steps
+from app.core import replies, slots, steps
 from app.core.call import Call
 from app.core.events import Answerer, AnswererHeard, CallPlaced, CallRang, CallStarted, NotReached
 from app.core.state import Phase, Placed
@@ -21,7 +21,7 @@ def placed(call: Call, event: CallPlaced) -> None:
     state.phase = Phase.placing
     state.leg, state.transport = event.leg, event.transport
     state.caller, state.called = event.caller, event.called
-    state.placed = Placed(event.by, event.detect)
+    state.placed = Placed(event.by, event.detect, event.talk_ms)
     for name, raw in event.slots.items():
         slot = call.flow.slots.get(name)
         if slot is not None and not slot.source:
@@ -55,6 +55,8 @@ def answered(call: Call, event: CallStarted) -> bool:
     state.leg = event.leg
     placed.answered_ms = state.now_ms
     call.disarm("answer")
+    if placed.talk_ms:
+        call.arm("duration", min(placed.talk_ms, call.flow.limits.duration_s * 1000))
     if placed.detect:
         placed.listening = True
         call.arm("answerer", ANSWERER_MS)
@@ -62,8 +64,15 @@ def answered(call: Call, event: CallStarted) -> bool:
 
 
 def heard(call: Call, event: AnswererHeard) -> None:
-    placed = call.state.placed
-    if placed is None or not placed.listening:
+    state = call.state
+    placed = state.placed
+    if placed is None or not placed.detect:
+        return
+    if not placed.listening:
+        if event.who is Answerer.beep and state.now_ms - placed.answered_ms < BEEP_MS:
+            replies.cut(call)  # what sounded like a person was a short greeting
+            placed.answerer = Answerer.machine
+            waited_out(call)
         return
     match event.who:
         case Answerer.machine if not call.flow.voicemail:

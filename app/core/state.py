@@ -146,6 +146,7 @@ class Placed(Struct):
 
     by: str
     detect: bool
+    talk_ms: int = 0  # at most; 0: as the flow says
     rang: bool = False
     answered_ms: int = 0  # 0: nobody has
     answerer: str = ""  # who it seems to be

@@ -158,7 +158,7 @@ class CallActor:
         self._output = output
         self._ear = ear
         self._give_way = give_way
-        if self.core.state.phase is not Phase.new:
+        if self.core.state.step:
             ear.expect(self.core.hearing())
 
     def detach(self) -> None:

@@ -4,22 +4,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from app.core import events
 from app.core.events import (
+    AnswererHeard,
     CallerHungUp,
     CallFailed,
+    CallRang,
     CallStarted,
     Digit,
     LegAttached,
     LegLost,
+    NotReached,
     PlayoutHeld,
     PlayoutStarted,
     PlayoutStopped,
     TextReceived,
 )
+from app.core.placing import BEEP_MS
+from app.dialler.outcome import of_status
 from app.ports import Clock, Pcm, Stt, Tts
 from app.runtime.actor import CallActor
 from app.runtime.listen import Listening
 from app.runtime.speech import Spoken
+from media.answerer import Answerer, Verdict
 from media.leg import CloseCode, Leg
 from media.recorder import Recorder
 
@@ -48,7 +55,10 @@ class Line:
         clock: Clock,
         record: Recording,
         follow: Follow,
+        detect: bool = False,
     ) -> None:
+        """`detect`: it is a call of ours, and the call waits to be told who answered."""
+        self._detect = detect
         self._actor = actor
         self._leg_id = leg_id
         self._started = started  # None: this leg takes the place of a lost one
@@ -74,7 +84,23 @@ class Line:
         leg.recorder = self._record(actor.call, leg.rate_hz, self._clock.monotonic_ms())
         if leg.shows:
             self._unfollow = self._follow(actor.call, leg.tell)
+        if self._detect:
+            self._find_out_who_answers(leg)
         actor.post(self._started or LegAttached(self._leg_id))
+
+    def _find_out_who_answers(self, leg: Leg) -> None:
+        """Also after a verdict: a short greeting may sound like a person until its beep."""
+        answerer = Answerer(leg.rate_hz)
+        until_ms = self._clock.monotonic_ms() + BEEP_MS
+
+        def listen(pcm: Pcm, now_ms: int) -> None:
+            verdict = answerer.feed(pcm, now_ms)
+            if verdict is not None:
+                self._actor.post(AnswererHeard(events.Answerer(verdict.value)))
+            if verdict is Verdict.beep or now_ms > until_ms:
+                leg.monitor = None
+
+        leg.monitor = listen
 
     # What the leg tells
 
@@ -120,6 +146,13 @@ class Line:
             self._actor.post(CallerHungUp(self._leg_id))
         else:
             self._actor.post(LegLost(self._leg_id))
+
+    def rang(self) -> None:
+        """Implements `media.gateway.Callee`, as does `not_reached`, for a call of ours."""
+        self._actor.post(CallRang(self._leg_id))
+
+    def not_reached(self, status: int) -> None:
+        self._actor.post(NotReached(self._leg_id, of_status(status), status))
 
     def failed(self, error: Exception) -> None:
         self._gone()

@@ -3,9 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from app.core.codec import CORE_VERSION, CallHeader
 from app.core.core import CallCore
-from app.core.events import CallStarted, LegRole
+from app.core.events import CallPlaced, CallStarted, LegRole, NotReached
+from app.dialler.outcome import Outcome
 from app.ports import Clock, Llm, StoreError, Stt, Tools, Tts
 from app.runtime.actor import CallActor, Watch
 from app.runtime.guest import Guest
@@ -14,7 +17,7 @@ from app.runtime.line import Follow, Line, Recording
 from app.runtime.registry import Full, Registry
 from flows import load
 from flows.model import Flow
-from media.gateway import Admission, LegRequest, Refused
+from media.gateway import Admission, Dial, Dialler, LegRequest, Refused
 from media.leg import CloseCode
 
 
@@ -25,6 +28,13 @@ class Providers:
     llms: Mapping[str, Llm]  # by the names that a flow's models `use`
     tools: Tools
 
+
+Ended = Callable[[CallActor], None]
+
+OUTBOUND = "outbound"
+"""As whose calls ours are counted."""
+
+GRACE_MS = 2000
 
 Permit = Callable[[LegRequest], str]
 """Checks token and signature; returns the caller's name for the record. Raises `Refused`."""
@@ -97,7 +107,7 @@ class Switchboard:
         leg = f"{call}-{self._new_id()}"
         return Admission(call, leg, "", Guest(actor, leg, LegRole.operator, name), actor.core.flow.name)
 
-    def start(self, flow: Flow, address: str) -> CallActor:
+    def start(self, flow: Flow, address: str, ended: Ended | None = None) -> CallActor:
         """A new call with its journal begun. Raises `Full` and `StoreError`."""
         if self._writer.error is not None:
             raise self._writer.error
@@ -113,14 +123,40 @@ class Switchboard:
             clock=self._clock,
             watch=self._watch,
         )
-        self._registry.start(actor, address)
+        self._registry.start(actor, address, ended)
+        return actor
+
+    def place(self, order: CallPlaced, flow: str, dialler: Dialler, to: str, ended: Ended) -> CallActor:
+        """Call somebody: `order` lacks its leg. Raises `Full`, `StoreError` and `Refused`.
+
+        `ended` is told once, when the call has its record.
+        """
+        if flow not in self._flows:
+            raise Refused(CloseCode.unknown_flow, "there is no such flow")
+        actor = self.start(self._flows[flow], OUTBOUND, ended)
+        leg = actor.call
+        started = CallStarted(leg, order.transport, order.caller, order.called)
+        line = self._line(actor, leg, started, detect=order.detect)
+        actor.post(replace(order, leg=leg))
+        # A little longer than the call itself waits, whose decision it is.
+        dial = Dial(to=to, leg=leg, caller=order.caller, answer_ms=order.answer_ms + GRACE_MS)
+        try:
+            dialling = dialler.dial(dial, line)
+        except Refused:
+            actor.post(NotReached(leg, Outcome.failed))
+            raise
+        actor.on_end(lambda cause, outcome: dialling.cancel())
         return actor
 
     def _admission(self, actor: CallActor, request: LegRequest, started: CallStarted | None) -> Admission:
         leg = actor.call if started is not None else f"{actor.call}-{self._new_id()}"
         token = request.peer_call or self._new_id() + self._new_id()
         self._registry.bind(resume_key(request.transport, token), actor.call)
-        line = Line(
+        line = self._line(actor, leg, started)
+        return Admission(actor.call, leg, token, line, actor.core.flow.name)
+
+    def _line(self, actor: CallActor, leg: str, started: CallStarted | None, *, detect: bool = False) -> Line:
+        return Line(
             actor,
             leg,
             started,
@@ -129,8 +165,8 @@ class Switchboard:
             clock=self._clock,
             record=self._record if actor.core.flow.record else _unrecorded,
             follow=self._follow,
+            detect=detect,
         )
-        return Admission(actor.call, leg, token, line, actor.core.flow.name)
 
 
 def _unrecorded(call: str, rate_hz: int, now_ms: int) -> None:

@@ -14,18 +14,21 @@ from typing import Any, Final
 from sipmessage import Request
 
 from media.clock import Ticker
+from media.dtls import Certificate, Identity
 from media.gateway import Gateway, LegRequest, Refused
 from media.leg import CloseCode
 from media.reception import Reception
 from media.sdp import SdpError
 from media.sip import message as sip
 from media.sip.auth import Asker, Known
+from media.sip.dials import Dials, Trunk
 from media.sip.endpoint import Endpoint, Refusal
 from media.sip.guard import Guard, Trust
 from media.sip.inbound import InboundCall
 from media.sip.message import Hop, MessageError
 from media.sip.negotiation import DEFAULT_CODECS, Local, Negotiation, Security
 from media.sip.port import MediaPort, NoPort
+from media.sip.resolve import DnsClient, Resolver
 from media.sip.session import Session
 from media.sip.streams import Streams
 from media.source import Network
@@ -69,6 +72,7 @@ class SipOptions:
     codecs: Sequence[str] = DEFAULT_CODECS
     security: Security = Security.optional
     ring_ms: int = 0  # before the answer
+    trunks: Sequence[Trunk] = ()
 
 
 class SipServer:
@@ -85,6 +89,7 @@ class SipServer:
         self._reception = Reception(gateway, most=MAX_WAITING, most_of_an_address=MAX_WAITING)
         self._ticker = ticker
         self._streams = Streams(self, options)
+        self.dials = Dials(self, Resolver(DnsClient(ipv6=":" in options.host)))
         self._udp: asyncio.DatagramTransport | None = None
         self._group: asyncio.TaskGroup | None = None
         self._stopping = asyncio.Event()
@@ -93,6 +98,7 @@ class SipServer:
         self._identities: dict[tuple[str, str], str] = {}  # of callers who signed in, by Call-ID and From tag
         self._resumable: dict[tuple[str, str], tuple[str, float]] = {}  # token and end, by Call-ID and our tag
         self._locals: dict[str, str] = {}
+        self._certificates = Identity()
         self._next_port = secrets.randbelow(10_000)
 
     # Its life
@@ -138,6 +144,10 @@ class SipServer:
     def stop(self) -> None:
         self._stopping.set()
 
+    @property
+    def stopping(self) -> bool:
+        return self._group is None or self._stopping.is_set()
+
     def close(self) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
@@ -164,20 +174,20 @@ class SipServer:
                 self.endpoint.malformed(error, hop)
             return True
         self.endpoint.receive(message, hop, now_ms)
-        self._arm()
+        self.arm()
         return True
 
     def failed(self, hop: Hop) -> None:
         """No stream to this hop comes about, or it broke."""
         self.endpoint.failed(hop, self.now_ms())
-        self._arm()
+        self.arm()
 
     def _ring(self) -> None:
         self._alarm = None
         self.endpoint.tick(self.now_ms())
-        self._arm()
+        self.arm()
 
-    def _arm(self) -> None:
+    def arm(self) -> None:
         """One alarm, for the earliest deadline."""
         due_ms = self.endpoint.deadline_ms
         if due_ms is None or (self._alarm is not None and self._alarm_ms <= due_ms):
@@ -203,7 +213,7 @@ class SipServer:
                 self.spawn(self._send_to_name(hop, data))
             else:
                 self._udp.sendto(data, (hop.host, hop.port))
-        self._arm()
+        self.arm()
 
     async def _send_to_name(self, hop: Hop, data: bytes) -> None:
         try:
@@ -266,7 +276,7 @@ class SipServer:
 
     def invited(self, call: InboundCall, now_ms: int) -> None:
         identity = self._identities.pop((call.request.call_id, sip.from_tag(call.request)), "")
-        if self._stopping.is_set() or self._group is None:
+        if self.stopping:
             call.reject(503, now_ms, Retry_After="10")
         else:
             self.spawn(self._live(call, identity))
@@ -292,7 +302,7 @@ class SipServer:
             log.error("a SIP leg failed: %s", type(error).__name__)
             self._reject(call, 500, "internal error")
         finally:
-            self._arm()
+            self.arm()
 
     def _reject(self, call: InboundCall, code: int, reason: str) -> None:
         headers = {"Retry_After": "10"} if code in (486, 503) else {}
@@ -305,9 +315,10 @@ class SipServer:
         if call.replaces is not None and not resume:
             call.reject(481, self.now_ms())
             return
-        port = self._open_port(call.source.host)
+        port = self.open_port(call.source.host)
         waiting.callback(port.close)
-        local = Local(self.local_host(call.source.host), port.port, port.report_port)
+        certificate = self._certificates.current(asyncio.get_running_loop().time())
+        local = Local(self.local_host(call.source.host), port.port, port.report_port, certificate.fingerprint)
         negotiation = Negotiation(local, options.codecs, options.security)
         try:
             sdp = negotiation.answer(call.offer) if call.offer else negotiation.offer()
@@ -319,30 +330,18 @@ class SipServer:
             await asyncio.sleep(options.ring_ms / 1000)
         request = self._leg_request(call, identity, resume)
         admission = await self._reception.admit(request)
-        cname = secrets.token_hex(8)
-        session = Session(negotiation, port, ssrc=secrets.randbits(32), cname=cname, comes_back=self._comes_back)
+        session = self.new_session(negotiation, port, certificate)
         session.admission, session.call = admission, call
         waiting.pop_all()
-        self.sessions.add(session)
-        self._ticker.add(session, session.failed)
+        if replaced is not None:
+            replaced.hang_up(self.now_ms(), 'SIP;cause=200;text="Replaced"')
+        call.accept(sdp, session, self.now_ms())
+        self.arm()
         try:
-            if replaced is not None:
-                replaced.hang_up(self.now_ms(), 'SIP;cause=200;text="Replaced"')
-            call.accept(sdp, session, self.now_ms())
-            self._arm()
-            await session.done.wait()
+            await self.attend(session)
         finally:
-            session.gone(goodbye=False)
-            self._ticker.discard(session)
-            self.sessions.discard(session)
             self._remember(call, session)
             port.close()
-
-    def _open_port(self, peer: str) -> MediaPort:
-        first, last = self.options.media_ports
-        self._next_port += 1
-        host = self.options.media_host or self.options.host
-        return MediaPort(host, first, last, now_ms=self.now_ms, start=self._next_port)
 
     def _leg_request(self, call: InboundCall, identity: str, resume: str) -> LegRequest:
         caller, called = call.identity
@@ -355,6 +354,39 @@ class SipServer:
             identity=identity,
             resume=resume,
         )
+
+    # Any call's leg
+
+    def new_session(self, negotiation: Negotiation, port: MediaPort, identity: Certificate | None = None) -> Session:
+        """`identity`: what `negotiation` has the fingerprint of."""
+        return Session(
+            negotiation,
+            port,
+            ssrc=secrets.randbits(32),
+            cname=secrets.token_hex(8),
+            comes_back=self._comes_back,
+            identity=identity,
+            spawn=self.spawn,
+        )
+
+    async def attend(self, session: Session) -> None:
+        """Until it is over."""
+        self.sessions.add(session)
+        self._ticker.add(session, session.failed)
+        try:
+            await session.done.wait()
+        finally:
+            await session.release()
+            session.gone(goodbye=False)
+            self._ticker.discard(session)
+            self.sessions.discard(session)
+
+    def open_port(self, peer: str) -> MediaPort:
+        """Raises `NoPort`."""
+        first, last = self.options.media_ports
+        self._next_port += 1
+        host = self.options.media_host or self.options.host
+        return MediaPort(host, first, last, now_ms=self.now_ms, start=self._next_port)
 
     # A leg that comes back
 

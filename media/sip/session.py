@@ -3,18 +3,20 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from media.audio import Pcm
+from media.dtls import Certificate, HandshakeError
 from media.gateway import Admission
 from media.leg import CloseCode, Leg
 from media.rtp_audio import RtpAudio
 from media.sdp import SdpError
 from media.sip.call import Call, End, EndCause
+from media.sip.keys import Keys, Spawn
 from media.sip.negotiation import Agreed, Negotiation
 from media.sip.port import MediaPort
 from media.sip.refer import Referral
-from media.srtp import Srtp, SrtpError
+from media.srtp import SrtpError
 
 PLAYED_LATER_MS: Final = 60  # the phone's own jitter buffer; what has not passed it counts as not heard
 QUIET_MS: Final = 15_000  # without RTP: is the peer still there?
@@ -22,6 +24,14 @@ WATCH_MS: Final = 500
 DIGITS: Final = frozenset("0123456789*#")
 
 log = logging.getLogger("voicegate.sip")
+
+
+class Ringing(Protocol):
+    """Told what comes of a call of ours until somebody answers."""
+
+    def rang(self) -> None: ...
+
+    def not_reached(self, status: int) -> None: ...
 
 
 class Session:
@@ -35,12 +45,18 @@ class Session:
         ssrc: int,
         cname: str,
         comes_back: Callable[["Session"], None],
+        identity: Certificate | None = None,
+        spawn: Spawn | None = None,
     ) -> None:
-        """`comes_back`: a leg that was lost is heard of again, and needs a new admission."""
+        """`comes_back`: a leg that was lost is heard of again, and needs a new admission.
+
+        `identity`, `spawn`: where DTLS may be agreed, whose fingerprint `negotiation` gives, and who owns its task.
+        """
         self.negotiation = negotiation
         self.port = port
         self.done = asyncio.Event()
         self.admission: Admission | None = None
+        self.ringing: Ringing | None = None  # of a call of ours, until somebody answers
         self.call: Call | None = None
         self.leg: Leg | None = None
         self.audio_stream: RtpAudio | None = None
@@ -49,7 +65,7 @@ class Session:
         self._cname = cname
         self._comes_back = comes_back
         self._agreed: Agreed | None = None  # that runs
-        self._srtp: Srtp | None = None
+        self._keys = Keys(port, self._unsecured, identity, spawn)
         self.was_lost = False  # and is perhaps to be replaced by another dialog
         self._stands = False  # the ACK is here
         self._now_ms = 0
@@ -79,10 +95,7 @@ class Session:
         assert self.admission is not None
         before, self._agreed = self._agreed, agreed
         self.port.talk_to(agreed.host, agreed.port, agreed.report_port, mux=agreed.mux)
-        if before is None or (before.ours, before.theirs) != (agreed.ours, agreed.theirs):
-            self._srtp = None
-            if agreed.ours is not None and agreed.theirs is not None:
-                self._srtp = Srtp.of(agreed.ours, agreed.theirs)
+        self._keys.follow(agreed)
         same = before is not None and (before.codec, before.receive_type, before.packet_ms, before.event_types) == (
             agreed.codec,
             agreed.receive_type,
@@ -171,32 +184,31 @@ class Session:
 
     def _transmit(self, packet: bytes) -> None:
         if self._agreed is not None and self._agreed.sends:
-            self.port.send(self._srtp.protect(packet) if self._srtp is not None else packet)
+            self._keys.send(packet)
 
     def _transmit_report(self, packet: bytes) -> None:
-        self.port.send_report(self._srtp.protect_rtcp(packet) if self._srtp is not None else packet)
+        self._keys.send_report(packet)
 
     def _rtp(self, packet: bytes) -> bool:
+        if self._keys.handshake(packet):
+            return True
         stream = self.audio_stream
         if stream is None or self.over or self._agreed is None or not self._agreed.hears:
             return False
-        if self._srtp is not None:
-            try:
-                packet = self._srtp.unprotect(packet)
-            except SrtpError:
-                stream.bad_packets += 1
-                return False
+        try:
+            packet = self._keys.opened(packet)
+        except SrtpError:
+            stream.bad_packets += 1
+            return False
         return stream.rtp(packet)
 
     def _rtcp(self, packet: bytes) -> None:
-        if self.audio_stream is None or self.over:
+        if self._keys.handshake(packet, report=True) or self.audio_stream is None or self.over:
             return
-        if self._srtp is not None:
-            try:
-                packet = self._srtp.unprotect_rtcp(packet)
-            except SrtpError:
-                return
-        self.audio_stream.rtcp(packet)
+        try:
+            self.audio_stream.rtcp(self._keys.opened_report(packet))
+        except SrtpError:
+            return
 
     def _key(self, key: str) -> None:
         if key in DIGITS and self.leg is not None:
@@ -234,16 +246,28 @@ class Session:
                 self._run(self.negotiation.agreed)
 
     def progressed(self, code: int, now_ms: int) -> None:
-        """Nothing to do for a call that came to us."""
+        if self.ringing is not None:
+            self.ringing.rang()
 
     def confirmed(self, now_ms: int) -> None:
         self._stands = True
+        self.ringing = None
         if self.admission is not None:
             self.attach(self.admission)
 
+    def cancel(self) -> None:
+        """Nobody wants to talk any more; implements `media.gateway.Dialling`."""
+        if not self._stands and not self.over:
+            self.ringing = None
+            self._hang_up("")
+
     def ended(self, end: End, now_ms: int) -> None:
         self.call = None
-        if end.cause is EndCause.ours:
+        ringing, self.ringing = self.ringing, None
+        if ringing is not None and end.cause is not EndCause.ours:
+            ringing.not_reached(end.code or (408 if end.cause is EndCause.timeout else 503))
+            self.done.set()
+        elif end.cause is EndCause.ours:
             self.done.set()
         else:
             self.gone(goodbye=end.cause in (EndCause.hangup, EndCause.cancelled))
@@ -266,6 +290,9 @@ class Session:
         self.was_lost = not goodbye
         if self.leg is not None:
             self.leg.gone(goodbye=goodbye)
+        elif self.ringing is not None:
+            ringing, self.ringing = self.ringing, None
+            ringing.not_reached(503)
         elif self.admission is not None and not self._stands:
             self.admission.handler.lost()
         self.done.set()
@@ -283,12 +310,27 @@ class Session:
         else:
             self.close(CloseCode.internal_error, "internal error")
 
+    def _unsecured(self, error: HandshakeError) -> None:
+        """There are no keys, and without them nothing is said."""
+        if self.over:
+            return
+        log.warning("SIP leg %s ends: %s", self.admission.leg if self.admission is not None else "", error)
+        try:
+            self.gone(goodbye=False)
+        except Exception as trouble:  # noqa: BLE001  # ours, and it ends this call only
+            self.failed(trouble)
+        self._hang_up('SIP;cause=488;text="no keys for SRTP"')
+
+    async def release(self) -> None:
+        """Its keys, as long as the port is open. Never waits."""
+        await self._keys.close()
+
     # The leg's wire
 
     @property
     def stalled(self) -> bool:
-        """Also while the peer holds the call: what it does not take, it does not hear."""
-        return self.over or self._agreed is None or not self._agreed.sends
+        """Also while the peer holds the call, or has no keys yet: what it does not take, it does not hear."""
+        return self.over or self._agreed is None or not self._agreed.sends or not self._keys.ready
 
     def audio(self, frame: Pcm) -> None:
         if not self.over and self.audio_stream is not None:

@@ -110,6 +110,7 @@ class Streams:
             del self.per_address[host]
         for place in [place for place, number in self._by_place.items() if number == stream.number]:
             del self._by_place[place]
+            self.listener.failed(Hop(*place))
 
     def close(self) -> None:
         for server in self._servers:

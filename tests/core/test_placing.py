@@ -26,7 +26,7 @@ RING_MS = 20_000
 
 def placed(*, detect: bool = False, voicemail: str = "", **slots: str) -> Driver:
     driver = Driver(replace(shop(), voicemail=voicemail))
-    driver.post(CallPlaced("leg", "sip", "us", "them", "desk", RING_MS, detect, dict(slots)))
+    driver.post(CallPlaced("leg", "sip", "us", "them", by="desk", answer_ms=RING_MS, detect=detect, slots=dict(slots)))
     return driver
 
 
@@ -125,3 +125,19 @@ def test_a_sensitive_value_is_sealed() -> None:
     driver = Driver(shop())
     driver.post(CallPlaced("leg", "sip", "us", "them", slots={"pin": "1234"}))
     assert driver.core.sealed
+
+
+def test_a_beep_after_what_sounded_like_a_person_is_a_machine() -> None:
+    driver = placed(detect=True)
+    driver.post(CallStarted("leg", "sip"))
+    driver.post(AnswererHeard(Answerer.human))
+    driver.post(AnswererHeard(Answerer.beep))
+    assert driver.state.outcome == "voicemail"
+
+
+def test_a_call_of_ours_lasts_as_long_as_it_may() -> None:
+    driver = Driver(shop())
+    driver.post(CallPlaced("leg", "sip", "us", "them", talk_ms=20_000))
+    driver.post(CallStarted("leg", "sip"))
+    driver.wait(21_000)
+    assert driver.state.cause == "duration"

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -12,7 +12,7 @@ from app import main
 from app.core.effects import AnyEffect, Verdict
 from app.core.events import AnyEvent
 from app.main import Voicegate
-from app.ports import Journal, Stt, Tts
+from app.ports import Journal, NoSuchCall, Stt, Tts
 from app.providers import scripted
 from app.providers.scripted import ScriptedStt, ScriptedTts
 from app.runtime.actor import Seen
@@ -59,7 +59,13 @@ class Server:
 
     async def over(self, call: str) -> dict[str, Any]:
         """Waits until this call's record is written, and returns it."""
-        await self.until(lambda: self.journal(call).row.cdr)
+
+        def written() -> bool:
+            with suppress(NoSuchCall):  # so young that nothing of it is on disk
+                return bool(self.journal(call).row.cdr)
+            return False
+
+        await self.until(written)
         return dict(json.loads(self.journal(call).row.cdr or b""))
 
     def journal(self, call: str) -> Journal:

@@ -1,0 +1,131 @@
+"""Calls that we place: allowed, placed, and settled when they are over. One door for people, lists and other calls."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from app.core.cdr import Cdr
+from app.core.events import Answerer, CallPlaced
+from app.dialler.guard import Guard, Permit
+from app.dialler.guard import Refused as Forbidden
+from app.dialler.outcome import Outcome, Placed
+from app.ports import StoreError
+from app.runtime.actor import CallActor
+from app.runtime.registry import Full
+from app.runtime.switchboard import Switchboard
+from flows.model import Value
+from media.gateway import Dialler, Refused
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """Somebody wants somebody to be called."""
+
+    to: str
+    flow: str
+    by: str = ""  # whose order it is: a token's name, a list's
+    caller: str = ""  # the number to be shown; empty: the trunk's
+    answer_s: float = 45.0
+    detect: bool = False  # find out first whether a person answers
+    slots: Mapping[str, Value] = field(default_factory=dict)  # known beforehand
+
+
+class NotPlaced(Exception):
+    """No call; `rule` says by which rule and `str()` is one line for whoever ordered it."""
+
+    def __init__(self, rule: str, line: str, *, forbidden: bool, placed: Placed | None = None) -> None:
+        super().__init__(line)
+        self.rule = rule
+        self.forbidden = forbidden
+        self.placed = placed or Placed(Outcome.failed)
+
+
+class Outbound:
+    """`run` must be running before calls are placed; `stop` ends it once they are settled."""
+
+    def __init__(
+        self, switchboard: Switchboard, guard: Guard, dialler: Dialler, now_s: Callable[[], float] = time.time
+    ) -> None:
+        self._switchboard = switchboard
+        self._guard = guard
+        self._dialler = dialler
+        self._now_s = now_s
+        self._group: asyncio.TaskGroup | None = None
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as self._group:
+            await self._stopping.wait()
+        self._group = None
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def place(self, order: Order) -> "Underway":
+        """Returns as soon as it is being dialled. Raises `NotPlaced`."""
+        if self._group is None or self._stopping.is_set():
+            raise NotPlaced("stopping", "the server is about to stop", forbidden=False)
+        try:
+            permit = await asyncio.to_thread(self._guard.admit, order.to, self._now_s())
+        except StoreError as error:
+            raise NotPlaced("journal", "calls cannot be counted now", forbidden=False) from error
+        if isinstance(permit, Forbidden):
+            raise NotPlaced(permit.refusal.rule, permit.refusal.line, forbidden=True, placed=permit.placed)
+        over: asyncio.Future[CallActor] = asyncio.get_running_loop().create_future()
+        try:
+            actor = self._switchboard.place(
+                _fact(order, permit), order.flow, self._dialler, permit.to.dial, over.set_result
+            )
+        except (Full, Refused, StoreError) as error:
+            await asyncio.to_thread(self._guard.settle, permit, 0.0)
+            reason = error.reason if isinstance(error, Refused) else str(error)
+            raise NotPlaced("busy" if isinstance(error, Full) else "way", reason, forbidden=False) from error
+        return Underway(actor.call, self._group.create_task(self._settle(permit, over)))
+
+    async def _settle(self, permit: Permit, over: "asyncio.Future[CallActor]") -> Placed:
+        record = (await over).record
+        answered_ms = record.answered_ms if record is not None else None
+        talked_s = 0.0 if record is None or answered_ms is None else (record.duration_ms - answered_ms) / 1000
+        try:
+            await asyncio.to_thread(self._guard.settle, permit, talked_s if record is not None else None)
+        except StoreError as error:
+            log.error("a call could not be settled, so it costs the most: %s", error)
+        return Placed(_outcome(record))
+
+
+@dataclass(frozen=True, slots=True)
+class Underway:
+    """A call that is being placed, or is talking."""
+
+    call: str
+    _settled: asyncio.Task[Placed]
+
+    async def over(self) -> Placed:
+        """Once the call has its record."""
+        return await asyncio.shield(self._settled)
+
+
+def _fact(order: Order, permit: Permit) -> CallPlaced:
+    return CallPlaced(
+        leg="",
+        transport="sip",
+        caller=order.caller,
+        called=permit.to.dial,
+        by=order.by,
+        answer_ms=round(order.answer_s * 1000),
+        talk_ms=permit.quote.call_s * 1000,
+        detect=order.detect,
+        slots=dict(order.slots),
+    )
+
+
+def _outcome(record: Cdr | None) -> Outcome:
+    if record is None:
+        return Outcome.unknown
+    if record.answered_ms is not None:
+        return Outcome.voicemail if record.answerer == Answerer.machine else Outcome.answered
+    return Outcome(record.outcome) if record.outcome in tuple(Outcome) else Outcome.failed

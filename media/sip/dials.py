@@ -1,0 +1,156 @@
+"""Calls of ours: by which trunk and which way, and what comes of them. Whether one is allowed was decided before."""
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import quote
+
+from media.gateway import Admission, Callee, Dial, Dialling, Refused
+from media.leg import CloseCode
+from media.sip import message as sip
+from media.sip.auth import Answerer, Credentials
+from media.sip.message import Hop, MessageError, Written
+from media.sip.negotiation import Local, Negotiation
+from media.sip.port import NoPort
+from media.sip.resolve import Unresolved
+from media.sip.session import Session
+
+if TYPE_CHECKING:
+    from media.sip.server import SipServer
+
+MAX_WAYS: Final = 4  # that are tried, where the first ones do not answer at all
+USER: Final = "+*#.-_"  # that stands in a user part as it is
+
+log = logging.getLogger("voicegate.sip")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trunk:
+    """A provider or PBX through which numbers are called."""
+
+    name: str
+    uri: Written  # such as sip:provider.example;transport=tcp
+    credentials: Credentials | None = None
+    caller: str = ""  # the number that calls show
+    register: bool = False
+
+
+class Resolves(Protocol):
+    async def resolve(self, uri: Written, *, secure: bool = False) -> list[Hop]: ...
+
+
+class Dials:
+    """Implements `media.gateway.Dialler`."""
+
+    def __init__(self, server: "SipServer", resolver: Resolves) -> None:
+        self._server = server
+        self._resolver = resolver
+
+    def dial(self, dial: Dial, callee: Callee) -> Dialling:
+        if self._server.stopping:
+            raise Refused(CloseCode.going_away, "the server stops")
+        target, trunk = self._target(dial.to)
+        outgoing = _Outgoing(dial, callee, target, trunk)
+        self._server.spawn(self._place(outgoing))
+        return outgoing
+
+    def _target(self, to: str) -> tuple[Written, Trunk | None]:
+        """A number goes to the first trunk, a URI to its own host; a trunk's credentials are for that host."""
+        trunks = self._server.options.trunks
+        try:
+            if to.lower().startswith(("sip:", "sips:")):
+                uri = sip.uri_of(to)
+                return uri, next((one for one in trunks if one.uri.host.lower() == uri.host.lower()), None)
+            if not trunks:
+                raise Refused(CloseCode.unknown_call, "a number needs a trunk: set VOICEGATE_SIP_TRUNKS")
+            place = str(trunks[0].uri).partition(":")[2].rpartition("@")[2]
+            number = quote(to.removeprefix("tel:"), safe=USER)
+            return sip.uri_of(f"{trunks[0].uri.scheme}:{number}@{place}"), trunks[0]
+        except MessageError as error:
+            raise Refused(CloseCode.unknown_call, f"this cannot be called: {error}") from None
+
+    async def _place(self, outgoing: "_Outgoing") -> None:
+        """One call, to its end."""
+        server = self._server
+        try:
+            hops = await self._resolver.resolve(outgoing.target)
+            for at, hop in enumerate(hops[:MAX_WAYS]):
+                outgoing.more = at + 1 < len(hops[:MAX_WAYS])
+                if outgoing.cancelled or not await self._by(hop, outgoing):
+                    return
+        except Unresolved as error:
+            log.warning("a call of ours finds no way: %s", error)
+            outgoing.not_reached(503)
+        except NoPort as error:
+            log.error("%s", error)
+            outgoing.not_reached(500)
+        except Exception as error:  # noqa: BLE001  # ours, and it ends this leg only
+            log.error("a SIP leg failed: %s", type(error).__name__)
+            outgoing.not_reached(500)
+        finally:
+            server.arm()
+
+    async def _by(self, hop: Hop, outgoing: "_Outgoing") -> bool:
+        """Whether there was not even an answer, and another way is to be tried (RFC 3263, 4.3)."""
+        server, dial, trunk = self._server, outgoing.dial, outgoing.trunk
+        port = server.open_port(hop.host)
+        try:
+            local = Local(server.local_host(hop.host), port.port, port.report_port)
+            negotiation = Negotiation(local, server.options.codecs, server.options.security)
+            session = outgoing.session = server.new_session(negotiation, port)
+            session.admission = Admission("", dial.leg, "", outgoing.callee)
+            session.ringing = outgoing
+            outgoing.again = False
+            session.call = server.endpoint.invite(
+                outgoing.target,
+                self._caller(dial, trunk, local),
+                hop,
+                session,
+                server.now_ms(),
+                answer_ms=dial.answer_ms,
+                answerer=Answerer(trunk.credentials) if trunk is not None and trunk.credentials is not None else None,
+            )
+            server.arm()
+            await server.attend(session)
+        finally:
+            port.close()
+        return outgoing.again
+
+    def _caller(self, dial: Dial, trunk: Trunk | None, local: Local) -> str:
+        user = dial.caller or (trunk.caller if trunk is not None else "") or sip.SOFTWARE.lower()
+        host = f"[{local.host}]" if ":" in local.host else local.host
+        at = trunk.uri.host if trunk is not None else f"{host}:{self._server.port}"
+        return f"<sip:{quote(user, safe=USER)}@{at}>"
+
+
+class _Outgoing:
+    """Implements `media.gateway.Dialling` for its owner, and tells the callee what comes of it."""
+
+    def __init__(self, dial: Dial, callee: Callee, target: Written, trunk: Trunk | None) -> None:
+        self.dial = dial
+        self.callee = callee
+        self.target = target
+        self.trunk = trunk
+        self.session: Session | None = None
+        self.cancelled = False
+        self.more = False  # ways that may be tried
+        self.again = False  # one of them is to be
+        self._rang = False
+        self._told = False
+
+    def cancel(self) -> None:
+        self.cancelled = self._told = True
+        if self.session is not None:
+            self.session.cancel()
+
+    def rang(self) -> None:
+        self._rang = True
+        if not self._told:
+            self.callee.rang()
+
+    def not_reached(self, status: int) -> None:
+        if self.more and not self._rang and status in (408, 503) and not self.cancelled:
+            self.again = True
+        elif not self._told:
+            self._told = True
+            self.callee.not_reached(status)

@@ -1,0 +1,120 @@
+"""The server calls real telephones: who is reached, who is not, and what the rules forbid."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+import pytest
+
+from app.core.events import CallRang
+from app.dialler.outcome import Outcome
+from app.providers.espeak import EspeakTts
+from app.runtime.outbound import NotPlaced, Order, Outbound
+from tests.clients import audio
+from tests.clients.baresip import baresip
+from tests.clients.sipp import running as callee
+from tests.e2e.server import Server, running
+from tests.pages.browser import likeness
+
+FLOWS = Path(__file__).parent.parent / "e2e" / "flows"
+TALK = FLOWS / "talk.yaml"
+
+
+def outbound(server: Server) -> Outbound:
+    assert server.gate.outbound is not None
+    return server.gate.outbound
+
+
+async def outcome(server: Server, uri: str, **order: Any) -> Outcome:
+    underway = await outbound(server).place(Order(to=uri, flow="talk", by="desk", **order))
+    async with asyncio.timeout(60):
+        return (await underway.over()).outcome
+
+
+async def test_a_telephone_answers_and_talks(tmp_path: Path) -> None:
+    tts = EspeakTts()
+    async with (
+        running(tmp_path, flows=[TALK], tts=tts, sip_port=0, dial_allow=["*"]) as server,
+        baresip(tmp_path / "phone", codecs=("PCMA",)) as phone,
+    ):
+        underway = await outbound(server).place(
+            Order(to=phone.uri, flow="talk", by="desk", caller="4930123456", slots={"day": "friday"})
+        )
+        await phone.event("CALL_CLOSED")
+        assert (await underway.over()).outcome is Outcome.answered
+        record = await server.over(underway.call)
+        assert (record["outcome"], record["placed_by"], record["caller"]) == ("told", "desk", "4930123456")
+        assert record["slots"] == {"day": "friday"}
+        assert "From: <sip:4930123456@" in phone.log
+        voice = server.gate.flows["talk"].voice
+        goodbye = np.concatenate([c.pcm async for c in tts.speak("Until friday. Goodbye.", voice, audio.RATE_HZ)])
+        assert likeness(phone.heard(), goodbye) > 0.5
+        assert server.replayed(underway.call).outcome == "told"
+
+
+@pytest.mark.parametrize(
+    ("scenario", "expected"), [("busy", Outcome.busy), ("ringing", Outcome.no_answer), ("redirect", Outcome.failed)]
+)
+async def test_who_is_not_reached(tmp_path: Path, scenario: str, expected: Outcome) -> None:
+    async with (
+        running(tmp_path, flows=[TALK], sip_port=0, dial_allow=["*"]) as server,
+        callee(scenario, tmp_path / "callee") as other,
+    ):
+        assert await outcome(server, other.uri, answer_s=3) is expected
+        (call,) = {seen.call for seen in server.seen}
+        record = await server.over(call)
+        assert record["outcome"] == expected
+        assert record["answered_ms"] is None
+        assert bool(server.facts(CallRang)) is (scenario == "ringing")
+
+
+async def test_nobody_is_there(tmp_path: Path) -> None:
+    async with running(tmp_path, flows=[TALK], sip_port=0, dial_allow=["*"]) as server:
+        assert await outcome(server, "sip:x@127.0.0.1:9;transport=tcp", answer_s=30) is Outcome.failed
+
+
+async def test_nothing_is_allowed_by_default(tmp_path: Path) -> None:
+    async with running(tmp_path, flows=[TALK], sip_port=0) as server:
+        with pytest.raises(NotPlaced) as refusal:
+            await outcome(server, "sip:x@127.0.0.1")
+        assert refusal.value.forbidden
+        assert not server.seen
+
+
+async def test_the_api_places_calls_for_operators(tmp_path: Path) -> None:
+    tokens = (
+        '[{"name":"desk","role":"operator","token":"a-token-for-the-desk-0123456789"},'
+        '{"name":"eye","role":"viewer","token":"a-token-for-the-watcher-0123456"}]'
+    )
+    async with (
+        running(
+            tmp_path,
+            flows=[TALK],
+            sip_port=0,
+            dial_allow=["@127.0.0.1"],
+            dial_per_destination=1,
+            tokens=tokens,
+            trust_loopback=False,
+        ) as server,
+        callee("busy", tmp_path / "callee") as other,
+        aiohttp.ClientSession(server.url) as http,
+    ):
+
+        async def post(body: dict[str, Any], token: str = "a-token-for-the-desk-0123456789") -> tuple[int, str]:
+            headers = {"Authorization": f"Bearer {token}"}
+            async with http.post("/api/calls", json=body, headers=headers) as response:
+                return response.status, await response.text()
+
+        uri = other.uri.partition(":")[0] + ":x@127.0.0.1:" + str(other.port)
+        assert (await post({"to": uri}, "a-token-for-the-watcher-0123456"))[0] == 403
+        assert (await post({"to": uri}, "nobody"))[0] == 401
+        assert (await post({"to": uri, "flow": "nothing"}))[0] == 404
+        assert (await post({"to": uri, "slots": {"day": "someday"}}))[0] == 422
+        assert (await post({"to": uri, "odd": 1}))[0] == 400
+        assert (await post({"to": "+491701234567"}))[0] == 403
+        allowed = {"to": uri}
+        status, text = await post(allowed)
+        if status == 403:  # the allow-list names hosts with their ports
+            assert "not-allowed" in text
