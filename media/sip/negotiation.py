@@ -115,6 +115,8 @@ class Negotiation:
         self._last: list[str] = []  # of the description sent last, without its version
         self._offered: list[Format] = []
         self._crypto: Crypto | None = None  # ours, as offered last
+        self._offered_setup = ""  # who begins the DTLS handshake, as offered last; empty: none
+        self._profile = "RTP/AVP"  # of the audio, as it stands
 
     # The peer offers
 
@@ -130,8 +132,7 @@ class Negotiation:
             codec = next((f for f in found if f == self.agreed.codec), codec)
         events = _events(media, codec)
         theirs = self._chosen_crypto(media)
-        fingerprint = _fingerprint(described, media) if theirs is None else None
-        fingerprint = fingerprint if self._local.fingerprint is not None and self._security != "off" else None
+        fingerprint = self._fingerprint(described, media) if theirs is None else None
         if "SAVP" in media.profile and theirs is None and fingerprint is None:
             raise SdpError("no key for SRTP that can be used")
         if self._security is Security.required and theirs is None and fingerprint is None:
@@ -155,10 +156,13 @@ class Negotiation:
         answer = []
         for at, section in enumerate(described.media):
             if at == index:
-                answer += self._audio(media.profile, formats, _OPPOSITE[direction], agreed, mux=agreed.mux)
+                setup = ("passive" if fingerprint.active else "active") if fingerprint is not None else ""
+                opposite = _OPPOSITE[direction]
+                answer += self._audio(media.profile, formats, opposite, agreed, mux=agreed.mux, setup=setup)
             else:
                 answer.append(f"m={section.kind} 0 {section.profile} {' '.join(section.formats[:1]) or '0'}")
         self.agreed = agreed
+        self._profile = media.profile
         return self._written(answer)
 
     def _section(self, described: sdp.Description) -> tuple[int, sdp.Media]:
@@ -168,7 +172,18 @@ class Negotiation:
         raise SdpError("no audio that can be used")
 
     def _chosen_crypto(self, media: sdp.Media) -> Crypto | None:
-        return choose(media.attributes.all("crypto")) if self._security is not Security.off else None
+        usable = self._security is not Security.off and not media.profile.upper().startswith("UDP/TLS/")
+        return choose(media.attributes.all("crypto")) if usable else None
+
+    def _fingerprint(self, described: sdp.Description, media: sdp.Media) -> Fingerprint | None:
+        """The peer's. Who began stays the same as long as the peer leaves it open (RFC 8842, 5.5)."""
+        if self._local.fingerprint is None or self._security is Security.off:
+            return None
+        found, setup = _fingerprint(described, media), _setup(described, media)
+        before = self.agreed.fingerprint if self.agreed is not None else None
+        if found is None or before is None or setup in ("active", "passive"):
+            return found
+        return before if (before.algorithm, before.value) == (found.algorithm, found.value) else found
 
     def _our_key(self, theirs: Crypto | None) -> Crypto | None:
         """It stays through re-INVITEs as long as theirs does: a key must not begin to count anew."""
@@ -189,14 +204,16 @@ class Negotiation:
             formats = [replace(agreed.codec, payload_type=number)]
             formats += [Format(min(agreed.event_types), EVENTS, agreed.codec.clock_hz)] if agreed.event_types else []
             self._crypto = agreed.ours
-            profile = "RTP/SAVP" if agreed.ours is not None else "RTP/AVP"
+            profile = self._profile
+            setup = "actpass" if agreed.fingerprint is not None else ""
         else:
             formats = self._all_formats()
+            setup = ""
             secured = self._security is Security.required
             self._crypto = Crypto.new(1, "AES_CM_128_HMAC_SHA1_80") if secured else None
             profile = "RTP/SAVP" if secured else "RTP/AVP"
-        self._offered = formats
-        return self._written(self._audio(profile, formats, "sendrecv", None, mux=True))
+        self._offered, self._profile, self._offered_setup = formats, profile, setup
+        return self._written(self._audio(profile, formats, "sendrecv", None, mux=True, setup=setup))
 
     def answered(self, text: str) -> None:
         """The answer to our offer. Raises `SdpError`."""
@@ -215,6 +232,9 @@ class Negotiation:
             theirs = choose(media.attributes.all("crypto"))
             if theirs is None or theirs.suite != self._crypto.suite:
                 raise SdpError("no key for SRTP that can be used")
+        fingerprint = self._fingerprint(described, media) if self._offered_setup else None
+        if self._offered_setup and fingerprint is None:
+            raise SdpError("no certificate for SRTP that can be used")
         direction = _direction(described, media)
         self.agreed = Agreed(
             **_address(described, media),
@@ -227,6 +247,7 @@ class Negotiation:
             packet_ms=_packet_ms(media, codec),
             ours=self._crypto,
             theirs=theirs,
+            fingerprint=fingerprint,
         )
 
     def _all_formats(self) -> list[Format]:
@@ -251,7 +272,7 @@ class Negotiation:
     # Writing
 
     def _audio(
-        self, profile: str, formats: Sequence[Format], direction: str, agreed: Agreed | None, *, mux: bool
+        self, profile: str, formats: Sequence[Format], direction: str, agreed: Agreed | None, *, mux: bool, setup: str
     ) -> list[str]:
         local = self._local
         lines = [f"m=audio {local.port} {profile} {' '.join(str(f.payload_type) for f in formats)}"]
@@ -263,9 +284,8 @@ class Negotiation:
         crypto = agreed.ours if agreed is not None else self._crypto
         if crypto is not None:
             lines.append(f"a=crypto:{crypto}")
-        elif agreed is not None and agreed.fingerprint is not None and local.fingerprint is not None:
-            lines.append(f"a=fingerprint:{local.fingerprint[0]} {local.fingerprint[1]}")
-            lines.append(f"a=setup:{'passive' if agreed.fingerprint.active else 'active'}")
+        elif setup and local.fingerprint is not None:
+            lines += [f"a=fingerprint:{local.fingerprint[0]} {local.fingerprint[1]}", f"a=setup:{setup}"]
         packet_ms = agreed.packet_ms if agreed is not None else FRAME_MS
         lines += [f"a=ptime:{packet_ms}", f"a=maxptime:{MAX_PACKET_MS}", f"a={direction}"]
         if not mux or agreed is None:
@@ -333,9 +353,14 @@ def _packet_ms(media: sdp.Media, codec: Format) -> int:
 
 
 def _fingerprint(described: sdp.Description, media: sdp.Media) -> Fingerprint | None:
-    line = media.attributes.first("fingerprint") or described.attributes.first("fingerprint")
-    setup = media.attributes.first("setup") or described.attributes.first("setup") or "actpass"
-    algorithm, _, value = (line or "").strip().partition(" ")
-    if algorithm.lower() not in ("sha-256", "sha-384", "sha-512") or not value:
-        return None
-    return Fingerprint(algorithm.lower(), value.strip().upper(), setup.strip() == "active")
+    """The first that can be used: there may be one for each algorithm (RFC 8122, 5)."""
+    for line in media.attributes.all("fingerprint") or described.attributes.all("fingerprint"):
+        algorithm, _, value = line.strip().partition(" ")
+        if algorithm.lower() in ("sha-256", "sha-384", "sha-512") and value:
+            return Fingerprint(algorithm.lower(), value.strip().upper(), _setup(described, media) == "active")
+    return None
+
+
+def _setup(described: sdp.Description, media: sdp.Media) -> str:
+    found = media.attributes.first("setup") or described.attributes.first("setup") or "actpass"
+    return found.strip().lower()

@@ -34,6 +34,7 @@ class MediaPort:
         """Raises `NoPort`. `last_port` 0: the system chooses."""
         self.strays = 0
         self.stray_reports = 0
+        self.greets = False  # a DTLS handshake may be begun from anywhere: the certificate tells by whom
         self._now_ms = now_ms
         self._rtp, self._rtcp = _pair(host, first_port, last_port, start)
         self.port: int = self._rtp.getsockname()[1]
@@ -50,10 +51,11 @@ class MediaPort:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def listen(self, received: Callable[[bytes], bool], reported: Callable[[bytes], None]) -> None:
-        """From now on. What came before is thrown away. `received` says whether it was worth anything."""
+        """From now on. What came before is thrown away, but for handshakes. `received`: was it worth anything?"""
         self._received, self._reported = received, reported
         if self._loop is None:
-            self._drain()
+            if not self.greets:
+                self._drain()
             self._loop = asyncio.get_running_loop()
             self._loop.add_reader(self._rtp.fileno(), self._read)
             self._loop.add_reader(self._rtcp.fileno(), self._read_report)
@@ -120,7 +122,8 @@ class MediaPort:
         now_ms = self._now_ms()
         if self._locked is not None and now_ms - self._heard_ms < QUIET_MS:
             return False
-        if address != self._negotiated:
+        stranger = address != self._negotiated
+        if stranger and not (self.greets and self._locked is None and data and 20 <= data[0] <= 63):
             if not data or not 0x80 <= data[0] <= 0xBF:  # RFC 7983, 7
                 return False
             before, count = self._candidate

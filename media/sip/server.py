@@ -21,7 +21,7 @@ from media.reception import Reception
 from media.sdp import SdpError
 from media.sip import message as sip
 from media.sip.auth import Asker, Known
-from media.sip.dials import Dials, Trunk
+from media.sip.dials import Dials
 from media.sip.endpoint import Endpoint, Refusal
 from media.sip.guard import Guard, Trust
 from media.sip.inbound import InboundCall
@@ -31,6 +31,7 @@ from media.sip.port import MediaPort, NoPort
 from media.sip.resolve import DnsClient, Resolver
 from media.sip.session import Session
 from media.sip.streams import Streams
+from media.sip.trunks import Trunk, Trunks
 from media.source import Network
 
 MAX_WAITING: Final = 500  # INVITEs that are not admitted yet
@@ -80,7 +81,7 @@ class SipServer:
 
     def __init__(self, gateway: Gateway, ticker: Ticker, options: SipOptions) -> None:
         self.options = options
-        self.guard = Guard(options.allow, sign_in=bool(options.users))
+        self.guard = Guard(options.allow, sign_in=bool(options.users), also=lambda host: self.trunks.lets_in(host))
         self.endpoint = Endpoint(self, self)
         self.sessions: set[Session] = set()  # attached now
         self.port = options.port
@@ -89,7 +90,9 @@ class SipServer:
         self._reception = Reception(gateway, most=MAX_WAITING, most_of_an_address=MAX_WAITING)
         self._ticker = ticker
         self._streams = Streams(self, options)
-        self.dials = Dials(self, Resolver(DnsClient(ipv6=":" in options.host)))
+        resolver = Resolver(DnsClient(ipv6=":" in options.host))
+        self.trunks = Trunks(self, options.trunks, resolver)
+        self.dials = Dials(self, self.trunks, resolver)
         self._udp: asyncio.DatagramTransport | None = None
         self._group: asyncio.TaskGroup | None = None
         self._stopping = asyncio.Event()
@@ -130,6 +133,7 @@ class SipServer:
     async def run(self) -> None:
         """Until `stop`; then the calls that are left are hung up."""
         async with asyncio.TaskGroup() as self._group:
+            self._group.create_task(self.trunks.run(self._stopping))
             await self._stopping.wait()
             for session in list(self.sessions):
                 session.gone(goodbye=False)
