@@ -56,9 +56,9 @@ from media.gateway import Gateway, LegRequest, Refused
 from media.leg import CloseCode
 from media.sip import message as sip
 from media.sip.auth import Credentials
-from media.sip.dials import Trunk
 from media.sip.negotiation import Security
 from media.sip.server import SipOptions, SipServer
+from media.sip.trunks import Trunk
 from media.webrtc.peer import Addresses
 from media.webrtc.server import WebRtcServer
 from media.websocket.server import WebSocketServer

@@ -1,19 +1,19 @@
 """Calls of ours: by which trunk and which way, and what comes of them. Whether one is allowed was decided before."""
 
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from media.gateway import Admission, Callee, Dial, Dialling, Refused
 from media.leg import CloseCode
 from media.sip import message as sip
-from media.sip.auth import Answerer, Credentials
+from media.sip.auth import Answerer
 from media.sip.message import Hop, MessageError, Written
 from media.sip.negotiation import Local, Negotiation
 from media.sip.port import NoPort
 from media.sip.resolve import Unresolved
 from media.sip.session import Session
+from media.sip.trunks import Resolves, Trunk, Trunks
 
 if TYPE_CHECKING:
     from media.sip.server import SipServer
@@ -24,26 +24,12 @@ USER: Final = "+*#.-_"  # that stands in a user part as it is
 log = logging.getLogger("voicegate.sip")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trunk:
-    """A provider or PBX through which numbers are called."""
-
-    name: str
-    uri: Written  # such as sip:provider.example;transport=tcp
-    credentials: Credentials | None = None
-    caller: str = ""  # the number that calls show
-    register: bool = False
-
-
-class Resolves(Protocol):
-    async def resolve(self, uri: Written, *, secure: bool = False) -> list[Hop]: ...
-
-
 class Dials:
     """Implements `media.gateway.Dialler`."""
 
-    def __init__(self, server: "SipServer", resolver: Resolves) -> None:
+    def __init__(self, server: "SipServer", trunks: Trunks, resolver: Resolves) -> None:
         self._server = server
+        self._trunks = trunks
         self._resolver = resolver
 
     def dial(self, dial: Dial, callee: Callee) -> Dialling:
@@ -55,17 +41,16 @@ class Dials:
         return outgoing
 
     def _target(self, to: str) -> tuple[Written, Trunk | None]:
-        """A number goes to the first trunk, a URI to its own host; a trunk's credentials are for that host."""
-        trunks = self._server.options.trunks
+        """A number goes to a trunk, a URI to its own host; a trunk's credentials are for that host."""
         try:
             if to.lower().startswith(("sip:", "sips:")):
                 uri = sip.uri_of(to)
-                return uri, next((one for one in trunks if one.uri.host.lower() == uri.host.lower()), None)
-            if not trunks:
+                return uri, self._trunks.at(uri.host)
+            trunk = self._trunks.for_numbers()
+            if trunk is None:
                 raise Refused(CloseCode.unknown_call, "a number needs a trunk: set VOICEGATE_SIP_TRUNKS")
-            place = str(trunks[0].uri).partition(":")[2].rpartition("@")[2]
             number = quote(to.removeprefix("tel:"), safe=USER)
-            return sip.uri_of(f"{trunks[0].uri.scheme}:{number}@{place}"), trunks[0]
+            return sip.uri_of(f"{trunk.uri.scheme}:{number}@{trunk.place}"), trunk
         except MessageError as error:
             raise Refused(CloseCode.unknown_call, f"this cannot be called: {error}") from None
 

@@ -5,7 +5,7 @@ SIP ports are found by scanners within minutes. A source that is neither allowed
 
 import ipaddress
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -40,12 +40,15 @@ class _Source:
 class Guard:
     """One for a server."""
 
-    def __init__(self, allow: Sequence[Network], *, sign_in: bool) -> None:
-        """`sign_in`: there are users, so that an unknown source may show who it is."""
+    def __init__(
+        self, allow: Sequence[Network], *, sign_in: bool, also: Callable[[str], bool] = lambda host: False
+    ) -> None:
+        """`sign_in`: there are users, so that an unknown source may show who it is. `also`: our trunks' addresses."""
         self.dropped = 0
         self.bans = 0
         self._allow = (*LOOPBACK, *allow)
         self._sign_in = sign_in
+        self._also = also
         self._sources: OrderedDict[str, _Source] = OrderedDict()
         self._all = _Source()
 
@@ -56,7 +59,7 @@ class Guard:
             return False
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
             address = address.ipv4_mapped
-        return any(address in network for network in self._allow)
+        return any(address in network for network in self._allow) or self._also(str(address))
 
     def admits(self, host: str, now_ms: int) -> Trust:
         """For each message, before it is read."""
