@@ -1,5 +1,7 @@
 """Two users who do whatever they like, over a network that does too."""
 
+import os
+from dataclasses import dataclass
 from functools import partial
 
 from hypothesis import HealthCheck, settings
@@ -8,19 +10,54 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from media.sip.call import Call, Stage
 from media.sip.inbound import InboundCall
+from media.sip.refer import Referral
 from media.sip.refresh import INTERVAL_S
 from tests.sip.wires import ANSWER, LONG_MS, OFFER, Agent, Net, Told
 
 SIDES = st.sampled_from(["a", "b"])
 MAX_CALLS = 6
+EXAMPLES = int(os.environ.get("MACHINE", "0"))  # asked for: so many, and others each time
 
 
+@dataclass
 class Strict(Told):
-    """Fails when it is told what cannot be."""
+    """Fails when it is told what cannot be, and hangs up on the next thing that it is told if it `quits`."""
+
+    call: Call | None = None
+    quits: bool = False
+
+    def _quit(self, now_ms: int) -> None:
+        if self.quits and self.call is not None:
+            self.quits = False
+            self.call.hang_up(now_ms)
 
     def confirmed(self, now_ms: int) -> None:
         super().confirmed(now_ms)
         assert self.stands == 1, "confirmed twice"
+        self._quit(now_ms)
+
+    def offered(self, sdp: str, now_ms: int) -> str | None:
+        answer = super().offered(sdp, now_ms)
+        self._quit(now_ms)
+        return answer
+
+    def answered(self, sdp: str, now_ms: int) -> bool:
+        fits = super().answered(sdp, now_ms)
+        self._quit(now_ms)
+        return fits
+
+    def progressed(self, code: int, now_ms: int) -> None:
+        super().progressed(code, now_ms)
+        self._quit(now_ms)
+
+    def referred(self, referral: Referral, now_ms: int) -> bool:
+        refers = super().referred(referral, now_ms)
+        self._quit(now_ms)
+        return refers
+
+    def transferred(self, code: int, now_ms: int) -> None:
+        super().transferred(code, now_ms)
+        self._quit(now_ms)
 
 
 class TwoUsers(RuleBasedStateMachine):
@@ -86,6 +123,7 @@ class TwoUsers(RuleBasedStateMachine):
     def calls(self, side: str, answer_ms: int) -> None:
         told = Strict(OFFER)
         call = self.agents[side].calls("b" if side == "a" else "a", told, answer_ms=answer_ms)
+        told.call = call
         self.ours[side].append((call, told))
 
     @rule(side=SIDES)
@@ -97,6 +135,7 @@ class TwoUsers(RuleBasedStateMachine):
     def accepts(self, side: str, fits: bool) -> None:
         if self.invited[side]:
             told, call = Strict(ANSWER if fits else ""), self.invited[side].pop(0)
+            told.call = call
             call.accept(told.sdp, told, self.net.now_ms)
             self.ours[side].append((call, told))
 
@@ -112,6 +151,11 @@ class TwoUsers(RuleBasedStateMachine):
     def hangs_up(self, side: str, which: int) -> None:
         if found := self._one(side, which):
             found[0].hang_up(self.net.now_ms)
+
+    @rule(side=SIDES, which=st.integers(0, 5))
+    def quits_on_the_next_thing(self, side: str, which: int) -> None:
+        if found := self._one(side, which):
+            found[1].quits = True
 
     @rule(side=SIDES, which=st.integers(0, 5))
     def changes(self, side: str, which: int) -> None:
@@ -185,7 +229,12 @@ class TwoUsers(RuleBasedStateMachine):
 
 TestTwoUsers = TwoUsers.TestCase
 TestTwoUsers.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=EXAMPLES or 150,
+    derandomize=not EXAMPLES,
+    stateful_step_count=40,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
 )
 
 
