@@ -176,3 +176,16 @@ def test_a_request_of_somebody_who_does_not_ring() -> None:
     net.run(100)
     assert peer.codes("UPDATE") == [481]
     assert told.ends == []
+
+
+def test_an_early_update_that_does_not_fit() -> None:
+    told = Told(OFFER)
+    net, peer, _, _ = ringing(told)
+    invite = peer.last("INVITE")
+    ring = peer.reply(invite, 183, tag="one", sdp=ANSWER)
+    net.run(100)
+    told.fits = False
+    peer.within(invite, ring, "UPDATE", cseq=1, sdp=OTHER)
+    net.run(100)
+    assert peer.codes("UPDATE") == [488]
+    assert told.ends == []

@@ -388,3 +388,53 @@ def test_a_change_that_is_under_way_at_the_end_leaves_nothing_behind() -> None:
     call.hang_up(net.now_ms)
     net.run(LONG_MS)
     assert a.left == []
+
+
+def test_the_way_through_proxies_is_kept() -> None:
+    """RFC 3261, 12.1.1: Record-Route comes back in the 2xx, and is the route of what we send."""
+    net, told = Net(), Told()
+    peer, b = Peer(net, "p"), Agent(net, "b", accepting(net, told))
+    route = "<sip:proxy;lr>"
+    invite = peer.request("INVITE", "b", sdp=OFFER, Record_Route=route)
+    net.run(100)
+    assert sip.values(peer.final("INVITE"), "Record-Route") == [route]
+    peer.within(invite, peer.final("INVITE"), "ACK", cseq=1)
+    net.run(100)
+    b.invitations[0].hang_up(net.now_ms)
+    assert net.log[-1].to == "proxy"
+    assert sip.values(net.requests[-1], "Route") == [route]
+
+
+def test_what_every_request_of_ours_says() -> None:
+    """RFC 3261, 8.1.1 and 12.2.1.1; RFC 6665, 8.1: a NOTIFY and a PRACK have a Contact too."""
+    both = pair()
+    both.calling.transfers.ask("sip:c@c", both.net.now_ms)
+    both.calling.modification.offer(both.net.now_ms)
+    both.net.run(1000)
+    both.calling.modification.refresh(both.net.now_ms)
+    both.net.run(1000)
+    both.called.hang_up(both.net.now_ms)
+    both.net.run(1000)
+    said = {one.method: one for one in both.net.requests if one.method != "ACK"}
+    assert set(said) == {"REFER", "NOTIFY", "INVITE", "UPDATE", "BYE"}
+    for request in said.values():
+        assert sip.values(request, "Contact")
+        assert "UPDATE" in sip.values(request, "Allow")
+        assert request.headers["Max-Forwards"] == "70"
+        assert request.headers["User-Agent"] == "Voicegate"
+
+
+def test_a_change_teaches_what_the_peer_can_do_now() -> None:
+    net, told = Net(), Told(OFFER)
+    peer, a = Peer(net, "p"), Agent(net, "a")
+    call = a.calls("p", told)
+    net.run(100)
+    peer.reply(peer.last("INVITE"), 200, sdp=ANSWER, Allow="INVITE, ACK, BYE")
+    net.run(100)
+    call.modification.refresh(net.now_ms)
+    net.run(100)
+    peer.reply(peer.last("INVITE"), 200, tag="", sdp=ANSWER, Allow="INVITE, ACK, BYE, UPDATE")
+    net.run(100)
+    call.modification.refresh(net.now_ms)
+    net.run(100)
+    assert [one.method for one in net.requests] == ["INVITE", "ACK", "INVITE", "ACK", "UPDATE"]
