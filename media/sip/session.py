@@ -322,7 +322,9 @@ class Session:
         self._hang_up('SIP;cause=488;text="no keys for SRTP"')
 
     async def release(self) -> None:
-        """Its keys, as long as the port is open. Never waits."""
+        """Says goodbye (RFC 3550, 6.6) and lets go of the keys, as long as the port is open. Never waits."""
+        if self.audio_stream is not None:
+            self._transmit_report(self.audio_stream.goodbye())
         await self._keys.close()
 
     # The leg's wire
