@@ -21,7 +21,8 @@ from app.api.session import SignIn
 from app.api.tickets import Tickets
 from app.api.web import WebServer
 from app.core.codec import KEY_BYTES
-from app.core.events import CallFailed
+from app.core.effects import DialLeg, ReferCaller
+from app.core.events import CallFailed, TransferFailed
 from app.dialler.address import BadAddress, Numbering
 from app.dialler.guard import Guard
 from app.dialler.hours import BadHours, read_zone
@@ -36,13 +37,13 @@ from app.providers.rules import RulesLlm
 from app.providers.scripted import ScriptedLlm, ScriptedStt, ScriptedTts
 from app.providers.sphinx import SphinxStt
 from app.providers.toolbox import Toolbox
-from app.runtime.actor import Seen, Watch
+from app.runtime.actor import CallActor, Seen, Watch
 from app.runtime.aftermath import close_dead_calls
 from app.runtime.archive import Archive
 from app.runtime.hub import Hub
 from app.runtime.journal import JournalFailed, JournalWriter
 from app.runtime.line import recordings
-from app.runtime.outbound import Outbound
+from app.runtime.outbound import UNSUPPORTED, Outbound
 from app.runtime.registry import Registry
 from app.runtime.switchboard import Providers, Switchboard, resume_key
 from app.settings import Role, Settings, SettingsError, check_exposure
@@ -104,7 +105,7 @@ def load_flows(settings: Settings) -> dict[str, Flow]:
 
 def unset_variables(flow: Flow, environment: Mapping[str, str]) -> list[str]:
     """Variables that the flow's tools need and that are not given."""
-    texts = [*flow.allow_hosts]
+    texts = [*flow.allow_hosts, *(step.transfer.to for step in flow.steps.values() if step.transfer is not None)]
     for tool in flow.tools.values():
         if tool.http is not None:
             texts += [tool.http.url, *(value for _, value in tool.http.headers)]
@@ -246,7 +247,13 @@ class Voicegate:
         rules, zone = dial_rules(self.settings)
         store = DialStore(self.settings.data_dir / dials.FILE_NAME)
         stack.callback(store.close)
-        return Outbound(switchboard, Guard(rules, store, zone), phones.dials)
+        variables = self.settings.tool_environment(self._environment)
+        return Outbound(
+            switchboard,
+            Guard(rules, store, zone),
+            phones.dials,
+            variable=lambda name: variables.get(name.removeprefix("env.")),
+        )
 
     async def _phones(self, gateway: Gateway, ticker: Ticker, stack: AsyncExitStack) -> SipServer | None:
         """SIP's sockets, where it is asked for. Raises `StartError`."""
@@ -299,7 +306,14 @@ class Voicegate:
             record=recordings(folder, self._recorded) if self.settings.recordings else (lambda *_: None),
             watch=self._seen,
             follow=self._hub.follow,
+            hand_over=self._hand_over,
         )
+
+    def _hand_over(self, actor: CallActor, order: ReferCaller | DialLeg) -> None:
+        if self.outbound is not None:
+            self.outbound.hand_over(actor, order)
+        else:
+            actor.post(TransferFailed(order.n, UNSUPPORTED))
 
     def _seen(self, seen: Seen) -> None:
         self._hub.watch(seen)

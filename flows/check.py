@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from flows import expr, lexicon, patterns, schema, template, values
 from flows.expr import ExprError
-from flows.model import Flow, Slot, SlotType, Step, Tool, ToolEffect
+from flows.model import Flow, Slot, SlotType, Step, Tool, ToolEffect, TransferBy
 from flows.patterns import PatternError
 from flows.problems import ERROR, WARNING, Path, Problem, Source, did_you_mean
 from flows.semantics import ANONYMOUS, Status
@@ -223,6 +223,23 @@ class _Checker:
             if step.phrases and step.name not in flow.digressions:
                 yield self._warning((*at, "phrases"), "only a digression is asked for by its phrases")
             yield from self._end_or_next(step, at)
+            yield from self._transfer(step, at)
+
+    def _transfer(self, step: Step, at: Path) -> Found:
+        target = step.transfer
+        if target is None:
+            return
+        at = (*at, "transfer")
+        for key in (key for key in ("next", "end", "collect", "tools") if getattr(step, key)):
+            yield self._error((*at[:-1], key), "a step with a transfer has nothing after its words but that")
+        yield from self._template((*at, "to"), target.to, ())
+        yield from self._template((*at, "announce"), target.announce, self._text_names)
+        for key in ("failed", "after"):
+            if name := getattr(target, key):
+                yield from self._known((*at, key), name, self._flow.steps, "step")
+        if target.by is TransferBy.refer:
+            for key in (key for key in ("announce", "after") if getattr(target, key)):
+                yield self._error((*at, key), "after a REFER the call is not here any more", "use by: bridge")
 
     def _end_or_next(self, step: Step, at: Path) -> Found:
         for position, way in enumerate(step.next):
@@ -249,9 +266,10 @@ class _Checker:
         for name in flow.digressions:
             yield from self._digression(name)
         for step in flow.steps.values():
-            if not step.end and not step.next and step.name not in flow.digressions:
+            leads = step.end or step.next or step.transfer is not None
+            if not leads and step.name not in flow.digressions:
                 yield self._error(("steps", step.name), "a dead end: it has neither next: nor end:")
-        if not any(step.end for step in flow.steps.values()):
+        if not any(step.end or step.transfer is not None for step in flow.steps.values()):
             yield self._error(("steps",), "no step ends the call", "give the last one end: with an outcome")
         reached = self._reached()
         for name in flow.steps:
@@ -287,6 +305,8 @@ class _Checker:
             if name in flow.steps and name not in reached:
                 reached.add(name)
                 open_ += [*flow.steps[name].requires, *(way.to for way in flow.steps[name].next)]
+                if (target := flow.steps[name].transfer) is not None:
+                    open_ += [target.failed, target.after]
         return reached
 
     def _required(self, name: str) -> set[str]:

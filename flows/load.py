@@ -20,6 +20,7 @@ from flows.model import (
     Step,
     Texts,
     Tool,
+    TransferTo,
     Transition,
     Voice,
 )
@@ -284,5 +285,6 @@ def _step(name: str, spec: schema.StepSpec) -> Step:
         history=spec.history,
         endpoint_ms=spec.endpoint_ms,
         forget=tuple(spec.forget),
+        transfer=TransferTo(**spec.transfer.model_dump()) if spec.transfer is not None else None,
         attempts=spec.attempts,
     )

@@ -90,6 +90,21 @@ class Transition(Struct, frozen=True):
     when: str = ""  # guard; empty: otherwise
 
 
+class TransferBy(StrEnum):
+    bridge = "bridge"  # a second leg is dialled and joined; the call stays here
+    refer = "refer"  # the caller's telephone is asked to call them instead
+
+
+class TransferTo(Struct, frozen=True):
+    to: str  # a SIP address or number; may name `{env.NAME}`
+    by: TransferBy = TransferBy.bridge
+    announce: str = ""  # template: what the other side is told before it hears the caller
+    answer_s: int = 30  # for which it may ring there
+    failed: str = ""  # the step for when nobody is reached; empty: as for what cannot be done
+    after: str = ""  # the step for when the other side has left; empty: the call ends
+    end: str = "transferred"  # the call's outcome
+
+
 class Step(Struct, frozen=True):
     name: str
     say: str = ""  # spoken on entry, by the software
@@ -107,6 +122,7 @@ class Step(Struct, frozen=True):
     history: int = 20  # messages that the model may see
     endpoint_ms: int = 0  # silence that ends a turn here; 0: from what is asked
     forget: tuple[str, ...] = ()  # slots that lose their value on entry
+    transfer: TransferTo | None = None  # once its words are out, the caller is handed over
     attempts: int = 3  # failed tries at one question before the step's `attempts` guard or the flow's `give_up`
 
 

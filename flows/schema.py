@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from flows.model import SlotType, ToolEffect
+from flows.model import SlotType, ToolEffect, TransferBy
 
 MAX_NAME_CHARS = 40
 MAX_TEXT_CHARS = 2000  # of one text to be spoken, or one prompt
@@ -36,7 +36,7 @@ MAX_HISTORY = 200
 MAX_ENDPOINT_MS = 5000
 
 NOT_YET = frozenset((
-    "transfer", "approve_if", "on_unknown", "context", "guarantees", "says", "fallback", "cost_usd", "include",
+    "approve_if", "on_unknown", "context", "guarantees", "says", "fallback", "cost_usd", "include",
     "includes", "parallel", "join", "grounded",
 ))  # fmt: skip
 """Keys of the language whose runtime does not exist yet: an error that says so."""
@@ -160,6 +160,21 @@ class TransitionSpec(_Spec):
         return raw
 
 
+class TransferSpec(_Spec):
+    to: Url
+    by: Annotated[TransferBy, Field(strict=False)] = TransferBy.bridge
+    announce: Text = ""
+    answer_s: Annotated[int, Field(ge=5, le=180)] = 30
+    failed: NameOrNone = ""
+    after: NameOrNone = ""
+    end: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$", max_length=MAX_NAME_CHARS)] = "transferred"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _target_only(cls, raw: object) -> object:
+        return {"to": raw} if isinstance(raw, str) else raw
+
+
 class StepSpec(_Spec):
     say: Text = ""
     prompt: Text = ""
@@ -176,6 +191,7 @@ class StepSpec(_Spec):
     history: Annotated[int, Field(ge=0, le=MAX_HISTORY)] = 20
     endpoint_ms: Annotated[int, Field(ge=0, le=MAX_ENDPOINT_MS)] = 0
     forget: Names = []
+    transfer: TransferSpec | None = None
     attempts: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)] = 3
 
     @field_validator("next", mode="before")
@@ -273,6 +289,8 @@ def spec_at(path: tuple[str | int, ...]) -> type[_Spec] | None:
             return ArgumentSpec
         case ("steps", _):
             return StepSpec
+        case ("steps", _, "transfer"):
+            return TransferSpec
         case ("steps", _, "next", _):
             return TransitionSpec
     return None

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Protocol
 
-from media.audio import Pcm, Resampler
+from media.audio import FRAME_MS, Pcm, Resampler, silence
 from media.ear import Ear, EarListener
 from media.mixer import Bus, Tap, mixed
 from media.playout import Playout, PlayoutListener, Sink
@@ -91,6 +91,10 @@ Monitor = Callable[[Pcm, int], None]
 """Also given all that the peer sends, at the leg's rate, with the time."""
 
 
+Refer = Callable[[str, Callable[[int], None]], None]
+"""Asks the peer to call somebody else, where its transport can; then it tells SIP statuses, the last from 200 on."""
+
+
 class Leg:
     """Made by a transport, handed to the call with `LegHandler.attach`. Sync; one thread.
 
@@ -120,6 +124,8 @@ class Leg:
         self.playout = Playout(rate_hz, self, handler, peer_buffer_ms=peer_buffer_ms, marks=marks)
         self.recorder: Recorder | None = None
         self.monitor: Monitor | None = None
+        self.refer: Refer | None = None
+        self.muted = False  # the peer does not hear the playout; others may
         self.tap: Tap | None = None  # the mixer's, as is `bus`
         self.bus: Bus | None = None
         self._wire = wire
@@ -206,6 +212,8 @@ class Leg:
     def audio(self, frame: Pcm) -> None:
         if self.tap is not None:
             self.tap.said(frame)
+        if self.muted:
+            frame = silence(self.rate_hz, FRAME_MS)
         if self.bus is not None and (others := self.bus.take()) is not None:
             frame = mixed((frame, others))
         self._send(frame)

@@ -6,7 +6,7 @@ call ends when nothing is left to do. Everything that a late fact could break is
 
 from typing import assert_never
 
-from app.core import gate, legs, placing, prompt, replies, slots, steps, turns
+from app.core import gate, legs, placing, prompt, replies, slots, steps, transfer, turns
 from app.core.call import Call
 from app.core.effects import AnyEffect, EndCall, Listen
 from app.core.events import (
@@ -46,6 +46,8 @@ from app.core.events import (
     ToolReady,
     ToolsRequested,
     Transcript,
+    TransferDone,
+    TransferFailed,
     Usage,
     WriteAheadFailed,
 )
@@ -138,6 +140,12 @@ def _dispatch(call: Call, event: AnyEvent) -> None:
                 placing.heard(call, event)
         case LegLost() | LegAttached() | LegJoined() | LegLeft() | CallerHungUp() | HangupOrdered() | CallFailed():
             _leg(call, event)
+        case TransferDone():
+            transfer.done(call, event)
+            legs.connect(call)
+        case TransferFailed():
+            transfer.failed(call, event)
+            legs.connect(call)
         case PlayoutStarted(gen=gen):
             if call.state.reply is not None and call.state.reply.gen == gen:
                 call.state.reply.audible = True
@@ -246,7 +254,8 @@ def _leg(
 def _listens(call: Call) -> bool:
     """What a lost leg heard is late: nobody would tell how it ends. A greeting is nobody's turn yet."""
     state = call.state
-    return state.phase is Phase.live and state.attached and not (state.placed is not None and state.placed.listening)
+    greeting = state.placed is not None and state.placed.listening
+    return state.phase is Phase.live and state.attached and not greeting and state.transfer is None
 
 
 def _ear(call: Call, event: SpeechStarted | SpeechConfirmed | SpeechEnded | Transcript | ListenFailed) -> None:
@@ -325,6 +334,8 @@ def _fire(call: Call, timer: str) -> None:
             placing.no_answer(call)
         case ["answerer"]:
             placing.waited_out(call)
+        case ["transfer"]:
+            transfer.overdue(call)
         case ["reattach"]:
             steps.hang_up(call, "leg-lost", "leg-lost")
         case ["tool", n]:
@@ -367,11 +378,16 @@ def _settle(call: Call) -> None:
         if reply is not None and not reply.producing and not reply.ended:
             replies.conclude(call)
         elif reply is None and state.due is not None and state.attached and not turns.is_busy(call):
+            if transfer.is_silent(call):
+                break
             replies.begin(call)
         else:
             break
     else:
         raise AssertionError("the call does not come to rest")
+    if state.step:
+        transfer.settle(call)
+        legs.connect(call)
     if state.phase is Phase.ending:
         _finish(call)
     if not state.step:

@@ -138,8 +138,24 @@ class Connect(Order, frozen=True, tag=True):
     hears: dict[str, tuple[str, ...]]
 
 
+class ReferCaller(Order, frozen=True, tag=True):
+    """Ask the caller's telephone to call somebody else. Answered by `TransferDone` or `TransferFailed`."""
+
+    n: int
+    to: str  # may name `{env.NAME}`
+
+
+class DialLeg(Order, frozen=True, tag=True):
+    """Dial the other side: `LegJoined` with this leg and the role `target`, or `TransferFailed`, follows."""
+
+    n: int
+    leg: str
+    to: str
+    answer_ms: int
+
+
 class DropLeg(Order, frozen=True, tag=True):
-    """This leg may not join: close it."""
+    """This leg may not join, or not stay: close it, or stop dialling it."""
 
     leg: str
     reason: str
@@ -155,5 +171,5 @@ class EndCall(Order, frozen=True, tag=True):
 AnyEffect = (
     StartReply | StopReply | Speak | EndSpeech | HoldPlayout | ResumePlayout | CutPlayout | Listen
     | GoTo | Verdict | AllowTool | StartTool | WithdrawTool | CancelTool
-    | Connect | DropLeg | EndCall
+    | Connect | ReferCaller | DialLeg | DropLeg | EndCall
 )  # fmt: skip

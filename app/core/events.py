@@ -83,6 +83,7 @@ class LegAttached(Event, frozen=True, tag=True):
 
 class LegRole(StrEnum):
     operator = "operator"  # hears caller and agent
+    target = "target"  # of a transfer
 
 
 class LegJoined(Event, frozen=True, tag=True):
@@ -91,6 +92,20 @@ class LegJoined(Event, frozen=True, tag=True):
     leg: str
     role: LegRole
     who: str
+
+
+class TransferDone(Event, frozen=True, tag=True):
+    """After a `ReferCaller`: the caller's side says that the other call stands."""
+
+    n: int
+
+
+class TransferFailed(Event, frozen=True, tag=True):
+    """Nobody was reached: `outcome` as in `NotReached`, or "unsupported" where the caller's side takes no REFER."""
+
+    n: int
+    outcome: str
+    code: int = 0
 
 
 class LegLeft(Event, frozen=True, tag=True):
@@ -305,7 +320,8 @@ class ToolEnded(Event, frozen=True, tag=True):
 
 AnyEvent = (
     CallPlaced | CallRang | NotReached | AnswererHeard
-    | CallStarted | LegLost | LegAttached | LegJoined | LegLeft | CallerHungUp | HangupOrdered | CallFailed | Tick
+    | CallStarted | LegLost | LegAttached | LegJoined | LegLeft | TransferDone | TransferFailed
+    | CallerHungUp | HangupOrdered | CallFailed | Tick
     | SpeechStarted | SpeechConfirmed | SpeechEnded | Transcript | ListenFailed | TextReceived | Digit
     | PlayoutStarted | PlayoutHeld | PlayoutStopped | SpeechFailed
     | Sentence | SlotsProposed | IntentProposed | ToolsRequested | ReplyEnded | ReplyFailed | Usage

@@ -1,9 +1,10 @@
 """Who is on the call besides the caller, and who hears whom."""
 
+from app.core import transfer
 from app.core.call import Call
 from app.core.effects import Connect, DropLeg
-from app.core.events import LegJoined, LegLeft
-from app.core.state import CallState, Guest, Phase
+from app.core.events import LegJoined, LegLeft, LegRole
+from app.core.state import CallState, Guest, Phase, TransferStage
 
 AGENT = "agent"
 """What the software says, as a source in the matrix."""
@@ -15,6 +16,12 @@ MAX_LISTENERS = 100
 
 def joined(call: Call, event: LegJoined) -> None:
     state = call.state
+    if event.role is LegRole.target:
+        if state.phase is Phase.live and transfer.joined(call, event):
+            state.guests[event.leg] = Guest(event.role, event.who)
+        else:
+            call.emit(DropLeg(event.leg, "nobody waits for it any more"))
+        return
     if state.phase is not Phase.live:
         call.emit(DropLeg(event.leg, "the call is not live"))
     elif len(state.guests) >= MAX_GUESTS:
@@ -27,6 +34,7 @@ def joined(call: Call, event: LegJoined) -> None:
 
 def left(call: Call, event: LegLeft) -> None:
     call.state.guests.pop(event.leg, None)
+    transfer.left(call, event)
 
 
 def connect(call: Call) -> None:
@@ -41,5 +49,8 @@ def _matrix(state: CallState) -> dict[str, tuple[str, ...]]:
     if not state.guests:
         return {}
     caller = (state.leg,) if state.attached else ()
-    heard = dict.fromkeys(caller, (AGENT,))
-    return heard | dict.fromkeys(state.guests, (AGENT, *caller))
+    target = tuple(leg for leg, guest in state.guests.items() if guest.role is LegRole.target)
+    joined = bool(target) and state.transfer is not None and state.transfer.stage is TransferStage.joined
+    talk = {target[0]: caller if joined else (AGENT,)} if target else {}
+    heard = dict.fromkeys(caller, (target if joined else ()) if target else (AGENT,))
+    return heard | talk | {leg: (AGENT, *caller, *target) for leg in state.guests if leg not in target}

@@ -8,7 +8,7 @@ from msgspec import Struct, field
 from app.core.events import LegRole
 from app.core.request import Message
 from flows import semantics
-from flows.model import Flow, Value
+from flows.model import Flow, TransferBy, Value
 
 
 class Phase(StrEnum):
@@ -141,6 +141,28 @@ class Guest(Struct, frozen=True):
     who: str
 
 
+class TransferStage(StrEnum):
+    asked = "asked"
+    announcing = "announcing"  # the other side is told who is calling
+    joined = "joined"
+
+
+class Transfer(Struct):
+    """Under way."""
+
+    n: int
+    leg: str  # of the other side, where it is dialled
+    by: TransferBy
+    stage: TransferStage = TransferStage.asked
+
+
+class TransferLine(Struct, frozen=True):
+    """What came of one."""
+
+    by: str
+    outcome: str  # "answered", "done", or why not; empty: under way
+
+
 class Placed(Struct):
     """How a call of ours came about."""
 
@@ -191,6 +213,9 @@ class CallState(Struct):
     placed: Placed | None = None  # a call of ours
     attached: bool = False
     guests: dict[str, Guest] = field(default_factory=dict)  # by their legs
+    transfer: Transfer | None = None
+    transfers: list[TransferLine] = field(default_factory=list)
+    transferred: int = 0  # the visit whose transfer is over
     hears: dict[str, tuple[str, ...]] = field(default_factory=dict)  # as ordered last
     listeners: list[str] = field(default_factory=list)  # names of all guests so far
     step: str = ""

@@ -41,7 +41,7 @@ def enter(call: Call, name: str, why: str) -> None:
 def advance(call: Call) -> None:
     """Move as the flow says, until it says stay."""
     for _ in range(MAX_MOVES):
-        if call.state.phase is not Phase.live:
+        if call.state.phase is not Phase.live or call.state.transfer is not None:
             return
         move = semantics.transition(call.flow, call.view)
         if move is not None:
@@ -96,11 +96,12 @@ def end(call: Call, cause: str, outcome: str) -> None:
     state.cause = cause
     state.outcome = outcome
     state.question = None
+    state.transfer = None
     call.fence()
     gate.withdraw_all(call, "live", "the call is ending")
     state.floor = Floor()
     replies.resume(call)
-    for timer in ("silence", "endpoint", "keys", "stt", "duration", "reattach", "answer", "answerer"):
+    for timer in ("silence", "endpoint", "keys", "stt", "duration", "reattach", "answer", "answerer", "transfer"):
         call.disarm(timer)
     if state.due is not None:
         state.due.turn = False
@@ -129,7 +130,7 @@ def _hopeless(call: Call) -> str:
 def _go_back(call: Call) -> bool:
     """A digression that has said and asked all it had to returns to the visit that it suspended."""
     state = call.state
-    if not state.suspended:
+    if not state.suspended or (call.step.transfer is not None and state.transferred != state.visit):
         return False
     asks = state.question is not None and state.question.kind is not QuestionKind.ask
     works = (state.reply is not None and state.reply.producing) or gate.in_flight(call, visit=state.visit)

@@ -4,7 +4,19 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from app.core.effects import AnyEffect, CutPlayout, DropLeg, EndCall, GoTo, HoldPlayout, ResumePlayout, Speak, Verdict
+from app.core.effects import (
+    AnyEffect,
+    CutPlayout,
+    DialLeg,
+    DropLeg,
+    EndCall,
+    GoTo,
+    HoldPlayout,
+    ReferCaller,
+    ResumePlayout,
+    Speak,
+    Verdict,
+)
 from app.core.events import (
     AnswererHeard,
     AnyEvent,
@@ -20,6 +32,7 @@ from app.core.events import (
     LegJoined,
     LegLeft,
     LegLost,
+    LegRole,
     ListenFailed,
     NotReached,
     PlayoutStarted,
@@ -32,6 +45,8 @@ from app.core.events import (
     TextReceived,
     ToolEnded,
     Transcript,
+    TransferDone,
+    TransferFailed,
 )
 from app.core.request import WITHHELD
 
@@ -92,10 +107,16 @@ def _event(event: AnyEvent, sealed: bool) -> Told:
             return "trouble", "the connection was lost"
         case LegAttached():
             return "call", "the connection is back"
+        case LegJoined(role=LegRole.target, who=who):
+            return "call", f"{who} has answered the transfer"
         case LegJoined(who=who):
             return "call", f"{who} listens in"
         case LegLeft():
-            return "call", "a listener has left"
+            return "call", "another leg has left"
+        case TransferDone():
+            return "call", "the caller was transferred"
+        case TransferFailed(outcome=outcome):
+            return "trouble", f"the transfer failed: {outcome}"
         case CallerHungUp():
             return "call", "the caller hung up"
         case HangupOrdered(by=by):
@@ -136,6 +157,8 @@ def _effect(effect: AnyEffect) -> Told:
     match effect:
         case Speak(gen=gen, text=text, private=private):
             return "agent", _words(text, private), gen
+        case DialLeg() | ReferCaller():
+            return "call", "a transfer begins"
         case HoldPlayout(gen=gen):
             return "floor", "agent holds", gen
         case ResumePlayout(gen=gen):

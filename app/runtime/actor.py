@@ -21,12 +21,14 @@ from app.core.effects import (
     CancelTool,
     Connect,
     CutPlayout,
+    DialLeg,
     DropLeg,
     EndCall,
     EndSpeech,
     GoTo,
     HoldPlayout,
     Listen,
+    ReferCaller,
     ResumePlayout,
     Speak,
     StartReply,
@@ -35,7 +37,7 @@ from app.core.effects import (
     Verdict,
     WithdrawTool,
 )
-from app.core.events import AnyEvent, CallFailed, PlayoutHeld, PlayoutStopped, ReplyFailed, Tick
+from app.core.events import AnyEvent, CallFailed, PlayoutHeld, PlayoutStopped, ReplyFailed, Tick, TransferFailed
 from app.core.request import Hearing
 from app.core.state import Phase
 from app.ports import Clock, Fault, Llm, Tools
@@ -67,6 +69,10 @@ class Seen(Struct, frozen=True):
 Watch = Callable[[Seen], None]
 
 
+HandOver = Callable[["CallActor", ReferCaller | DialLeg], None]
+"""Carries out a transfer; what comes of it is posted to the call."""
+
+
 class Ear(Protocol):
     """What a call needs of a leg's listening."""
 
@@ -90,7 +96,9 @@ class CallActor:
         tools: Tools,
         clock: Clock,
         watch: Watch | None = None,
+        hand_over: HandOver | None = None,
     ) -> None:
+        self._hand_over = hand_over
         self.core = core
         self.call = core.state.call
         self.record: cdr.Cdr | None = None
@@ -280,6 +288,11 @@ class CallActor:
                 self._hang_up(cause, outcome)
             case Connect(hears=hears):
                 self.legs.connect(hears)
+            case ReferCaller() | DialLeg():
+                if self._hand_over is not None:
+                    self._hand_over(self, effect)
+                else:
+                    self.post(TransferFailed(effect.n, "unsupported"))
             case DropLeg(leg=leg, reason=reason):
                 self.legs.drop(leg, reason)
             case Verdict() | GoTo():

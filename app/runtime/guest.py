@@ -25,6 +25,7 @@ class Guest:
         self._actor.post(LegJoined(self._leg_id, self._role, self._who))
 
     def hung_up(self) -> None:
+        """Also of a leg that is not attached yet."""
         self._actor.legs.gone(self._leg_id)
         self._actor.post(LegLeft(self._leg_id))
 

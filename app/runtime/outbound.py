@@ -7,16 +7,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from app.core.cdr import Cdr
-from app.core.events import Answerer, CallPlaced
+from app.core.effects import DialLeg, ReferCaller
+from app.core.events import Answerer, CallPlaced, LegRole, TransferDone, TransferFailed
+from app.core.state import Phase
 from app.dialler.guard import Guard, Permit
 from app.dialler.guard import Refused as Forbidden
-from app.dialler.outcome import Outcome, Placed
+from app.dialler.outcome import Outcome, Placed, of_status
 from app.ports import StoreError
 from app.runtime.actor import CallActor
+from app.runtime.guest import Guest
 from app.runtime.registry import Full
 from app.runtime.switchboard import Switchboard
+from flows import template
 from flows.model import Value
-from media.gateway import Dialler, Refused
+from flows.template import TemplateError
+from media.gateway import Dial, Dialler, Refused
+from media.leg import Leg
+
+UNSUPPORTED = "unsupported"
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +56,15 @@ class Outbound:
     """`run` must be running before calls are placed; `stop` ends it once they are settled."""
 
     def __init__(
-        self, switchboard: Switchboard, guard: Guard, dialler: Dialler, now_s: Callable[[], float] = time.time
+        self,
+        switchboard: Switchboard,
+        guard: Guard,
+        dialler: Dialler,
+        now_s: Callable[[], float] = time.time,
+        variable: Callable[[str], str | None] = lambda name: None,
     ) -> None:
+        """`variable`: what a flow's `{env.NAME}` stands for."""
+        self._variable = variable
         self._switchboard = switchboard
         self._guard = guard
         self._dialler = dialler
@@ -86,6 +101,69 @@ class Outbound:
             raise NotPlaced("busy" if isinstance(error, Full) else "way", reason, forbidden=False) from error
         return Underway(actor.call, self._group.create_task(self._settle(permit, over)))
 
+    def hand_over(self, actor: CallActor, order: ReferCaller | DialLeg) -> None:
+        """Implements `app.runtime.actor.HandOver`. It is a call of ours like any other, so the same rules hold."""
+        if self._group is None or self._stopping.is_set():
+            actor.post(TransferFailed(order.n, Outcome.failed))
+        else:
+            self._group.create_task(self._transfer(actor, order))
+
+    async def _transfer(self, actor: CallActor, order: ReferCaller | DialLeg) -> None:
+        try:
+            to = template.render(order.to, self._variable)
+            permit = await asyncio.to_thread(self._guard.admit, to, self._now_s())
+        except (StoreError, TemplateError) as error:
+            log.error("call %s: a transfer failed: %s", actor.call, type(error).__name__)
+            actor.post(TransferFailed(order.n, Outcome.failed))
+            return
+        if isinstance(permit, Forbidden):
+            log.warning("call %s: a transfer is not allowed: %s", actor.call, permit.refusal.line)
+            actor.post(TransferFailed(order.n, Outcome.refused))
+            return
+        talked_s: float | None = 0.0
+        try:
+            if isinstance(order, ReferCaller):
+                self._refer(actor, order, permit)
+            else:
+                talked_s = await self._bridge(actor, order, permit)
+        finally:
+            await asyncio.to_thread(self._guard.settle, permit, talked_s)
+
+    def _refer(self, actor: CallActor, order: ReferCaller, permit: Permit) -> None:
+        refer = actor.legs.refer
+        if refer is None:
+            actor.post(TransferFailed(order.n, UNSUPPORTED))
+            return
+
+        def told(status: int) -> None:
+            if 200 <= status < 300:
+                actor.post(TransferDone(order.n))
+            elif status >= 300:
+                actor.post(TransferFailed(order.n, of_status(status), status))
+
+        refer(permit.to.dial, told)
+
+    async def _bridge(self, actor: CallActor, order: DialLeg, permit: Permit) -> float:
+        """Until the other side is gone; for how long it talked, in seconds."""
+        target = Target(actor, order)
+        actor.on_end(lambda cause, outcome: target.over.set())
+        if actor.core.state.phase is Phase.ended:
+            return 0.0
+        dial = Dial(to=permit.to.dial, leg=order.leg, answer_ms=order.answer_ms)
+        try:
+            actor.legs.dialling(order.leg, self._dialler.dial(dial, target))
+        except Refused:
+            actor.post(TransferFailed(order.n, Outcome.failed))
+            return 0.0
+        try:
+            async with asyncio.timeout(permit.quote.call_s + order.answer_ms / 1000):
+                await target.over.wait()
+        except TimeoutError:
+            actor.legs.drop(order.leg, "the longest call that is allowed")
+            target.hung_up()
+        loop = asyncio.get_running_loop()
+        return loop.time() - target.since_s if target.since_s else 0.0
+
     async def _settle(self, permit: Permit, over: "asyncio.Future[CallActor]") -> Placed:
         record = (await over).record
         answered_ms = record.answered_ms if record is not None else None
@@ -95,6 +173,30 @@ class Outbound:
         except StoreError as error:
             log.error("a call could not be settled, so it costs the most: %s", error)
         return Placed(_outcome(record))
+
+
+class Target(Guest):
+    """Implements `media.gateway.Callee` for the other side of a transfer."""
+
+    def __init__(self, actor: CallActor, order: DialLeg) -> None:
+        super().__init__(actor, order.leg, LegRole.target, "the other side")
+        self.over = asyncio.Event()
+        self.since_s = 0.0  # of the answer
+        self._n = order.n
+
+    def attach(self, leg: Leg) -> None:
+        self.since_s = asyncio.get_running_loop().time()
+        super().attach(leg)
+
+    def rang(self) -> None: ...
+
+    def not_reached(self, status: int) -> None:
+        self._actor.post(TransferFailed(self._n, of_status(status), status))
+        self.over.set()
+
+    def hung_up(self) -> None:
+        super().hung_up()
+        self.over.set()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from app.core.core import CallCore
 from app.core.events import CallPlaced, CallStarted, LegRole, NotReached
 from app.dialler.outcome import Outcome
 from app.ports import Clock, Llm, StoreError, Stt, Tools, Tts
-from app.runtime.actor import CallActor, Watch
+from app.runtime.actor import CallActor, HandOver, Watch
 from app.runtime.guest import Guest
 from app.runtime.journal import CallJournal, JournalWriter
 from app.runtime.line import Follow, Line, Recording
@@ -66,7 +66,9 @@ class Switchboard:
         record: Recording,
         watch: Watch | None = None,
         follow: Follow = lambda call, tell: lambda: None,
+        hand_over: HandOver | None = None,
     ) -> None:
+        self._hand_over = hand_over
         self._registry = registry
         self._flows = flows
         self._providers = providers
@@ -122,6 +124,7 @@ class Switchboard:
             tools=self._providers.tools,
             clock=self._clock,
             watch=self._watch,
+            hand_over=self._hand_over,
         )
         self._registry.start(actor, address, ended)
         return actor

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from typing import Final, Protocol
+from urllib.parse import quote
 
 from media.audio import Pcm
 from media.dtls import Certificate, HandshakeError
@@ -67,6 +68,7 @@ class Session:
         self._agreed: Agreed | None = None  # that runs
         self._keys = Keys(port, self._unsecured, identity, spawn)
         self.was_lost = False  # and is perhaps to be replaced by another dialog
+        self._told: Callable[[int], None] | None = None  # how our REFER goes
         self._stands = False  # the ACK is here
         self._now_ms = 0
         self._watch_due_ms = 0
@@ -117,6 +119,7 @@ class Session:
         codec = agreed.new_codec()
         handler = self.admission.handler
         leg = Leg(self.admission.leg, "sip", codec.rate_hz, self, handler, peer_buffer_ms=PLAYED_LATER_MS)
+        leg.refer = self._refer
         self.audio_stream = self._new_stream(agreed, leg)
         self.audio_stream.start()
         self.leg = leg
@@ -278,8 +281,22 @@ class Session:
     def referred(self, referral: Referral, now_ms: int) -> bool:
         return False
 
+    def _refer(self, to: str, told: Callable[[int], None]) -> None:
+        """Implements `media.leg.Refer`."""
+        call = self.call
+        if call is None or self._told is not None:
+            told(481)
+            return
+        self._told = told
+        target = to if to.lower().startswith("sip") else f"sip:{quote(to, safe='+*#')}@{call.stands.target.host}"
+        call.transfers.ask(target, self._time_ms())
+
     def transferred(self, code: int, now_ms: int) -> None:
-        """Nobody asked for a transfer."""
+        told = self._told
+        if code >= 200:
+            self._told = None
+        if told is not None:
+            told(code)
 
     # Its end
 

@@ -153,6 +153,7 @@ FLOWS = DOCS / "flows.md"
         ("Slots", schema.SlotSpec),
         ("Tools", schema.ToolSpec),
         ("Steps", schema.StepSpec),
+        ("Transfers", schema.TransferSpec),
         ("The whole file", schema.FlowSpec),
     ],
 )

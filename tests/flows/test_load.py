@@ -151,7 +151,7 @@ def test_yaml_words_stay_words() -> None:
         ("next: last", "next: [{when: 'true', else: last}]", "steps.first.next[0]: else stands alone: {else: step}"),
         ("next: last", "next: [{when: 'true'}]", "steps.first.next[0].to: is required"),
         ("  last:", "  Last One:", "steps.Last One: must be a lower case name"),
-        ("end: done", "end: done, transfer: desk", "small.yaml:6: steps.last.transfer: not supported yet"),
+        ("end: done", "end: done, context: all", "small.yaml:6: steps.last.context: not supported yet"),
         ("version: 1", "version: 1\nguarantees: []", "small.yaml:3: guarantees: not supported yet"),
         ("version: 1", "version: 1\nlimits: {cost_usd: 0.4}", "limits.cost_usd: not supported yet"),
         ("version: 1", "version: 1\nlimits: {duration_min: x}", "limits: duration_min must be a number"),

@@ -2,8 +2,15 @@
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from app.core.events import (
+    Answerer,
+    AnswererHeard,
     CallerHungUp,
+    CallPlaced,
+    CallRang,
+    CallStarted,
     HangupOrdered,
     IntentProposed,
     LegAttached,
@@ -23,8 +30,10 @@ from app.core.events import (
     ToolEnded,
     ToolOutcome,
     ToolReady,
+    TransferFailed,
     Usage,
 )
+from flows.model import Step, TransferBy, TransferTo
 from tests.core.stories import greeted
 from tests.support.driver import Driver
 from tests.support.shop import shop
@@ -158,4 +167,26 @@ def observed() -> Driver:
     return driver
 
 
-STORIES: dict[str, Story] = {story.__name__: story for story in (ordered, modelled, troubled, observed)}
+def handed_over() -> Driver:
+    """A call of ours, to somebody whose telephone takes no REFER; the desk is dialled, announced to, and leaves."""
+    flow = shop()
+    steps = {
+        "move": Step("move", transfer=TransferTo("{env.DESK}", TransferBy.refer, failed="hand")),
+        "hand": Step("hand", say="One moment.", transfer=TransferTo("{env.DESK}", announce="A caller.", after="bye")),
+        **flow.steps,
+    }
+    driver = Driver(replace(flow, steps=steps, start="move"))
+    driver.post(CallPlaced("leg", "sip", "us", "them", by="desk", detect=True))
+    driver.post(CallRang("leg"), 900)
+    driver.post(CallStarted("leg", "sip"), 2000)
+    driver.post(AnswererHeard(Answerer.human), 1200)
+    driver.post(TransferFailed(1, "unsupported"), 50)
+    driver.hear_all()
+    driver.post(LegJoined("leg-t2", LegRole.target, "the other side"), 3000)
+    driver.hear_all()
+    driver.post(LegLeft("leg-t2"), 30_000)
+    driver.hear_all()
+    return driver
+
+
+STORIES: dict[str, Story] = {story.__name__: story for story in (ordered, modelled, troubled, observed, handed_over)}
