@@ -18,12 +18,13 @@ from tests.clients.sipp import SCENARIOS as ALL_SCENARIOS
 from tests.clients.sipp import needs_raw_socket, sipp
 from tests.clients.sipp import running as calling
 from tests.e2e.server import Server, running
-from tests.sip.calls import ALIKE, TALK, address, gate, only_call, said_by_a_caller, share_heard, speaking
+from tests.sip.calls import ALIKE, LECTURE, TALK, address, gate, only_call, said_by_a_caller, share_heard, speaking
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 PAUSE_MS = 3000
 MANY = 200
 MANY_S = 60
+SLOW_WORDS_PER_S = 1.5  # so that no call ends before all are there
 BREATH_S = 0.01  # between hang-ups: two hundred answers at once do not fit into a socket's buffer
 USER, PASSWORD = "anna", "a-long-password"
 USERS = json.dumps([{"user": USER, "password": PASSWORD}])
@@ -178,21 +179,23 @@ async def test_the_agents_voice_comes_back(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_two_hundred_calls_at_once(tmp_path: Path) -> None:
-    async with running(tmp_path, flows=[TALK], sip_port=0, max_calls=MANY) as server:
+    async with running(tmp_path, flows=[LECTURE], sip_port=0, max_calls=MANY, words_per_s=SLOW_WORDS_PER_S) as server:
         tasks, sockets = len(asyncio.all_tasks()), udp_sockets()
         async with calling(
             SCENARIOS / "until_bye.xml",
             tmp_path,
             target=address(server),
             calls=MANY,
-            rate=100,
+            rate=50,
             limit=MANY,
-            user="talk",
+            user="lecture",
             media=False,
             trace=False,
             timeout_s=MANY_S,
         ) as caller:
-            await server.until(lambda: sum(one.leg is not None for one in gate(server).sessions) == MANY, MANY_S)
+            await caller.process.until(
+                lambda: sum(one.leg is not None for one in gate(server).sessions) == MANY, "all calls", MANY_S
+            )
             assert len(server.gate.registry) == MANY
             assert len({one.port.port for one in gate(server).sessions}) == MANY
             assert udp_sockets() == sockets + 2 * MANY
