@@ -74,6 +74,14 @@ class LegHandler(EarListener, PlayoutListener, Protocol):
         """A whole turn, typed."""
         ...
 
+    def held(self, *, on: bool) -> None:
+        """The peer put the call on hold, or took it back."""
+        ...
+
+    def measured(self, packets: int, lost: int, jitter_ms: float, opinion: float) -> None:
+        """How the peer is heard so far; now and then, where packets are counted."""
+        ...
+
     def hung_up(self) -> None:
         """The peer said goodbye."""
         ...
@@ -184,6 +192,14 @@ class Leg:
     def text(self, text: str) -> None:
         if not self._over:
             self._handler.text(text)
+
+    def held(self, *, on: bool) -> None:
+        if not self._over:
+            self._handler.held(on=on)
+
+    def measured(self, packets: int, lost: int, jitter_ms: float, opinion: float) -> None:
+        if not self._over:
+            self._handler.measured(packets, lost, jitter_ms, opinion)
 
     def gone(self, *, goodbye: bool) -> None:
         """The peer went away."""

@@ -4,7 +4,7 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from app.core.state import CallState, Phase, ToolState, TransferLine
+from app.core.state import CallState, Phase, Quality, ToolState, TransferLine
 from flows.model import Flow, Value
 
 INTERNAL_ERROR = "internal-error"
@@ -45,6 +45,7 @@ class Cdr(Struct, frozen=True, forbid_unknown_fields=True):
     listeners: tuple[str, ...] = ()  # who listened in
     placed_by: str = ""  # of a call of ours: whose order it was
     answerer: str = ""  # who answered it: "human", "machine", ...
+    quality: Quality | None = None  # of the caller's leg, over RTP
     transfers: tuple[TransferLine, ...] = ()
     answered_ms: int | None = None  # after which somebody did; None: nobody, or it came to us
 
@@ -104,6 +105,7 @@ def build(flow: Flow, state: CallState) -> Cdr:
         },
         tools=tuple(ToolLine(e.n, e.tool, e.state.value, e.reason) for e in state.tools.values()),
         listeners=tuple(state.listeners),
+        quality=state.quality,
         transfers=tuple(state.transfers),
         placed_by=state.placed.by if state.placed is not None else "",
         answerer=state.placed.answerer if state.placed is not None else "",

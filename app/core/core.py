@@ -22,9 +22,12 @@ from app.core.events import (
     HangupOrdered,
     IntentProposed,
     LegAttached,
+    LegHeld,
     LegJoined,
     LegLeft,
     LegLost,
+    LegMeasured,
+    LegResumed,
     ListenFailed,
     NotReached,
     OnceUsed,
@@ -52,7 +55,7 @@ from app.core.events import (
     WriteAheadFailed,
 )
 from app.core.request import Hearing, Request
-from app.core.state import CallState, Phase, SlotState, ToolState
+from app.core.state import CallState, Phase, Quality, SlotState, ToolState
 from flows.model import Flow
 
 REATTACH_MS = 30_000
@@ -140,6 +143,15 @@ def _dispatch(call: Call, event: AnyEvent) -> None:
                 placing.heard(call, event)
         case LegLost() | LegAttached() | LegJoined() | LegLeft() | CallerHungUp() | HangupOrdered() | CallFailed():
             _leg(call, event)
+        case LegHeld(leg=leg):
+            if leg == call.state.leg:
+                legs.held(call)
+        case LegResumed(leg=leg):
+            if leg == call.state.leg:
+                legs.resumed(call)
+        case LegMeasured(leg=leg):
+            if leg == call.state.leg:
+                call.state.quality = Quality(event.packets, event.lost, event.jitter_ms, event.opinion)
         case TransferDone():
             transfer.done(call, event)
             legs.connect(call)
@@ -235,6 +247,7 @@ def _leg(
             if not state.attached and state.phase is Phase.live:
                 state.leg = leg
                 state.attached = True
+                state.held = False
                 call.disarm("reattach")
                 call.want()
         case CallerHungUp(leg=leg):
@@ -255,7 +268,8 @@ def _listens(call: Call) -> bool:
     """What a lost leg heard is late: nobody would tell how it ends. A greeting is nobody's turn yet."""
     state = call.state
     greeting = state.placed is not None and state.placed.listening
-    return state.phase is Phase.live and state.attached and not greeting and state.transfer is None
+    hears = state.attached and not state.held
+    return state.phase is Phase.live and hears and not greeting and state.transfer is None
 
 
 def _ear(call: Call, event: SpeechStarted | SpeechConfirmed | SpeechEnded | Transcript | ListenFailed) -> None:
@@ -378,7 +392,7 @@ def _settle(call: Call) -> None:
         if reply is not None and not reply.producing and not reply.ended:
             replies.conclude(call)
         elif reply is None and state.due is not None and state.attached and not turns.is_busy(call):
-            if transfer.is_silent(call):
+            if transfer.is_silent(call) or state.held:
                 break
             replies.begin(call)
         else:
@@ -402,7 +416,7 @@ def _settle(call: Call) -> None:
 
 def _finish(call: Call) -> None:
     state = call.state
-    if not state.attached:
+    if not state.attached or state.held:
         state.due = None
     running = any(entry.state is ToolState.running for entry in state.tools.values())
     if state.reply is None and state.due is None and not running:

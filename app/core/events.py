@@ -81,6 +81,28 @@ class LegAttached(Event, frozen=True, tag=True):
     leg: str
 
 
+class LegHeld(Event, frozen=True, tag=True):
+    """The caller's side put the call on hold: nothing that is said reaches them."""
+
+    leg: str
+
+
+class LegResumed(Event, frozen=True, tag=True):
+    """It took the call back. What was being said goes on."""
+
+    leg: str
+
+
+class LegMeasured(Event, frozen=True, tag=True):
+    """How the caller's leg was heard so far, by its packets (RFC 3550), and how good that is (ITU-T G.107)."""
+
+    leg: str
+    packets: int
+    lost: int  # or too late
+    jitter_ms: float
+    opinion: float  # MOS, 1 to 4.5
+
+
 class LegRole(StrEnum):
     operator = "operator"  # hears caller and agent
     target = "target"  # of a transfer
@@ -320,7 +342,8 @@ class ToolEnded(Event, frozen=True, tag=True):
 
 AnyEvent = (
     CallPlaced | CallRang | NotReached | AnswererHeard
-    | CallStarted | LegLost | LegAttached | LegJoined | LegLeft | TransferDone | TransferFailed
+    | CallStarted | LegLost | LegAttached | LegHeld | LegResumed | LegMeasured
+    | LegJoined | LegLeft | TransferDone | TransferFailed
     | CallerHungUp | HangupOrdered | CallFailed | Tick
     | SpeechStarted | SpeechConfirmed | SpeechEnded | Transcript | ListenFailed | TextReceived | Digit
     | PlayoutStarted | PlayoutHeld | PlayoutStopped | SpeechFailed

@@ -1,6 +1,6 @@
 """Who is on the call besides the caller, and who hears whom."""
 
-from app.core import transfer
+from app.core import replies, transfer, turns
 from app.core.call import Call
 from app.core.effects import Connect, DropLeg
 from app.core.events import LegJoined, LegLeft, LegRole
@@ -35,6 +35,26 @@ def joined(call: Call, event: LegJoined) -> None:
 def left(call: Call, event: LegLeft) -> None:
     call.state.guests.pop(event.leg, None)
     transfer.left(call, event)
+
+
+def held(call: Call) -> None:
+    """What is being said waits where it is: whoever holds a call means to come back to it."""
+    state = call.state
+    if state.phase is Phase.live and state.attached and not state.held:
+        state.held = True
+        turns.reset(call)
+        call.disarm("playout")
+
+
+def resumed(call: Call) -> None:
+    state = call.state
+    if not state.held:
+        return
+    state.held = False
+    if state.reply is not None and state.reply.ended:
+        replies.await_playout(call, state.reply)
+    elif state.reply is None and state.phase is Phase.live:
+        call.want()
 
 
 def connect(call: Call) -> None:

@@ -129,8 +129,7 @@ def end_speech(call: Call, reply: Reply) -> None:
     reply.ended = True
     if reply.spoken:
         call.emit(EndSpeech(reply.gen))
-        chars = sum(len(line.text) for line in reply.spoken)
-        call.arm("playout", chars * SPOKEN_MS_PER_CHAR + PLAYOUT_GRACE_MS)
+        await_playout(call, reply)
     else:
         _over(call, reply, 0, 0)
 
@@ -152,6 +151,13 @@ def resume(call: Call) -> None:
     if reply is not None and reply.held:
         reply.held = False
         call.emit(ResumePlayout(reply.gen))
+
+
+def await_playout(call: Call, reply: Reply) -> None:
+    """Its speech is out, as far as it will be, and nobody hears it for ever. A leg on hold plays nothing."""
+    if not call.state.held:
+        chars = sum(len(line.text) for line in reply.spoken)
+        call.arm("playout", chars * SPOKEN_MS_PER_CHAR + PLAYOUT_GRACE_MS)
 
 
 def cut(call: Call) -> None:

@@ -175,6 +175,15 @@ class Placed(Struct):
     listening: bool = False  # to find that out: until then the agent is silent
 
 
+class Quality(Struct, frozen=True):
+    """Of what was heard from the caller, over RTP."""
+
+    packets: int
+    lost: int
+    jitter_ms: float
+    opinion: float
+
+
 class Floor(Struct):
     """Who is speaking, and what the caller has said of this turn so far."""
 
@@ -212,6 +221,8 @@ class CallState(Struct):
     called: str = ""
     placed: Placed | None = None  # a call of ours
     attached: bool = False
+    held: bool = False  # by the caller's side
+    quality: Quality | None = None  # of the caller's leg, as told last
     guests: dict[str, Guest] = field(default_factory=dict)  # by their legs
     transfer: Transfer | None = None
     transfers: list[TransferLine] = field(default_factory=list)

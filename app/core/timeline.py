@@ -29,9 +29,11 @@ from app.core.events import (
     HangupOrdered,
     IntentProposed,
     LegAttached,
+    LegHeld,
     LegJoined,
     LegLeft,
     LegLost,
+    LegResumed,
     LegRole,
     ListenFailed,
     NotReached,
@@ -107,6 +109,10 @@ def _event(event: AnyEvent, sealed: bool) -> Told:
             return "trouble", "the connection was lost"
         case LegAttached():
             return "call", "the connection is back"
+        case LegHeld():
+            return "call", "the caller's side holds the call"
+        case LegResumed():
+            return "call", "the caller's side is back"
         case LegJoined(role=LegRole.target, who=who):
             return "call", f"{who} has answered the transfer"
         case LegJoined(who=who):

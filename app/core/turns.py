@@ -213,7 +213,7 @@ def arm_silence(call: Call) -> None:
     """While nobody speaks and nothing is on its way, silence has a limit."""
     state = call.state
     idle = state.reply is None and state.due is None and not is_busy(call) and not gate.in_flight(call)
-    if state.phase is Phase.live and state.attached and idle and state.transfer is None:
+    if state.phase is Phase.live and state.attached and not state.held and idle and state.transfer is None:
         if "silence" not in state.timers:
             call.arm("silence", call.flow.limits.silence_s * 1000)
     else:

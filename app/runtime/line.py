@@ -13,7 +13,10 @@ from app.core.events import (
     CallStarted,
     Digit,
     LegAttached,
+    LegHeld,
     LegLost,
+    LegMeasured,
+    LegResumed,
     NotReached,
     PlayoutHeld,
     PlayoutStarted,
@@ -134,6 +137,12 @@ class Line:
 
     def text(self, text: str) -> None:
         self._actor.post(TextReceived(text))
+
+    def held(self, *, on: bool) -> None:
+        self._actor.post(LegHeld(self._leg_id) if on else LegResumed(self._leg_id))
+
+    def measured(self, packets: int, lost: int, jitter_ms: float, opinion: float) -> None:
+        self._actor.post(LegMeasured(self._leg_id, packets, lost, round(jitter_ms, 1), round(opinion, 2)))
 
     def hung_up(self) -> None:
         self._gone()

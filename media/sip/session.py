@@ -22,6 +22,7 @@ from media.srtp import SrtpError
 PLAYED_LATER_MS: Final = 60  # the phone's own jitter buffer; what has not passed it counts as not heard
 QUIET_MS: Final = 15_000  # without RTP: is the peer still there?
 WATCH_MS: Final = 500
+MEASURE_MS: Final = 10_000  # between two measurements that the call is told
 DIGITS: Final = frozenset("0123456789*#")
 
 log = logging.getLogger("voicegate.sip")
@@ -72,6 +73,7 @@ class Session:
         self._stands = False  # the ACK is here
         self._now_ms = 0
         self._watch_due_ms = 0
+        self._measure_due_ms = 0
         self._heard = (0, 0)  # packets so far, and since when it is that many
         self._asked = False  # whether the peer is there
         self._loop = asyncio.get_running_loop()
@@ -104,6 +106,8 @@ class Session:
             agreed.packet_ms,
             agreed.event_types,
         )
+        if self.leg is not None and before is not None and before.sends != agreed.sends:
+            self.leg.held(on=not agreed.sends)
         if self.leg is not None and same:
             assert self.audio_stream is not None
             self.audio_stream.release()
@@ -128,6 +132,8 @@ class Session:
         self.port.listen(self._rtp, self._rtcp)
         try:
             handler.attach(leg)
+            if not agreed.sends:
+                leg.held(on=True)
         except Exception as error:  # noqa: BLE001  # ours, and it ends this call only
             self.failed(error)
 
@@ -141,7 +147,7 @@ class Session:
             digit_type=agreed.digit_type,
             ssrc=self._ssrc,
             cname=self._cname,
-            heard=leg.receive,
+            heard=self._heard_audio,
             digit=self._key,
             transmit=self._transmit,
             transmit_report=self._transmit_report,
@@ -151,6 +157,11 @@ class Session:
             lock=True,
             sequence=self._sequence,
         )
+
+    def _heard_audio(self, pcm: Pcm, now_ms: int) -> None:
+        """Whoever holds a call lets music play, which is nobody's turn."""
+        if self.leg is not None and self._agreed is not None and self._agreed.sends:
+            self.leg.receive(pcm, now_ms)
 
     def _note_sequence(self) -> None:
         if self.audio_stream is not None:
@@ -169,6 +180,15 @@ class Session:
         if now_ms >= self._watch_due_ms:
             self._watch_due_ms = now_ms + WATCH_MS
             self._watch(stream)
+            if now_ms >= self._measure_due_ms:
+                self._measure_due_ms = now_ms + MEASURE_MS
+                self._measure(stream, leg)
+
+    def _measure(self, stream: RtpAudio, leg: Leg) -> None:
+        receiver = stream.receiver
+        if receiver.packets:
+            lost = max(0, receiver.lost) + stream.buffer.late
+            leg.measured(receiver.packets, lost, receiver.jitter_ms, stream.opinion)
 
     def _watch(self, stream: RtpAudio) -> None:
         """Phones may be silent on purpose, so one that is quiet is asked whether it is there."""

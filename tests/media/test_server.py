@@ -72,6 +72,10 @@ class Call:
         playout.end_sentence(gen, 0, len(text))
         playout.finish(gen)
 
+    def held(self, *, on: bool) -> None: ...
+
+    def measured(self, packets: int, lost: int, jitter_ms: float, opinion: float) -> None: ...
+
     def hung_up(self) -> None:
         self._note("hung up")
 
