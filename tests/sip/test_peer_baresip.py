@@ -9,6 +9,7 @@ import pytest
 from app.core.effects import Speak
 from app.core.events import Digit, PlayoutStopped
 from app.providers.scripted import Pause, ScriptedStt
+from media.sip import session as sessions
 from tests.clients import audio
 from tests.clients.baresip import Baresip, baresip
 from tests.clients.certificate import self_signed
@@ -29,7 +30,7 @@ from tests.sip.calls import (
 )
 
 SETTLED_S = 0.2  # from when nothing is sent until nothing is played
-HELD_S = 1.5
+HELD_S = 1.0
 
 
 async def falls_silent(phone: Baresip) -> None:
@@ -107,8 +108,9 @@ async def test_who_speaks_over_the_agent_hears_it_fall_silent(tmp_path: Path) ->
         assert await share_heard(phone.heard(), heard) > ALIKE
 
 
-async def test_a_held_call_waits_and_goes_on(tmp_path: Path) -> None:
-    """While it is held nothing of the agent's counts as heard."""
+async def test_a_held_call_waits_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is held nothing of the agent's counts as heard, and to be asked who is there changes nothing."""
+    monkeypatch.setattr(sessions, "QUIET_MS", 500)
     async with speaking(tmp_path, flows=[LECTURE]) as server, baresip(tmp_path / "phone") as phone:
         await phone.dial(uri(server, "lecture"))
         await phone.hears(1000)
@@ -117,6 +119,7 @@ async def test_a_held_call_waits_and_goes_on(tmp_path: Path) -> None:
         playout = playout_of(server)
         await asyncio.sleep(SETTLED_S)
         before = playout.sent_frames, playout.now_heard()
+        await phone.process.says("call: got re-INVITE")
         await asyncio.sleep(HELD_S)
         assert (playout.sent_frames, playout.now_heard()) == before
         await phone.resume()
