@@ -1,6 +1,19 @@
 """A flow that an author should not write: it goes round, asks twice, digresses deep, and its tools take anything."""
 
-from flows.model import Argument, Flow, Limits, Model, Slot, SlotType, Step, Tool, ToolEffect, Transition
+from flows.model import (
+    Argument,
+    Flow,
+    Limits,
+    Model,
+    Slot,
+    SlotType,
+    Step,
+    Tool,
+    ToolEffect,
+    TransferBy,
+    TransferTo,
+    Transition,
+)
 from tests.support.shop import TEXTS, http, picks
 
 PIN = "8064"
@@ -79,6 +92,9 @@ def adversary(*, use: str = "scripted") -> Flow:
         Step("help", say="Help.", phrases=("help",)),
         Step("form", say="A form.", collect=("count",), tools=("jot", "send"), phrases=("form",)),
         Step("leave", say="Leaving.", end="left", phrases=("leave",)),
+        Step("desk", say="The desk.", transfer=TransferTo("{env.DESK}", announce="A {word}."), phrases=("desk",)),
+        Step("hall", transfer=TransferTo("{env.HALL}", after="round", failed="moved"), phrases=("hall",)),
+        Step("moved", transfer=TransferTo("{env.HALL}", TransferBy.refer, failed="about")),
         Step("pit", say="The pit.", next=(Transition("pit", "true"),)),
     ]
     return Flow(
@@ -89,7 +105,7 @@ def adversary(*, use: str = "scripted") -> Flow:
         TEXTS,
         slots={slot.name: slot for slot in slots},
         tools={tool.name: tool for tool in tools},
-        digressions=("help", "form", "leave", "pit"),
+        digressions=("help", "form", "leave", "pit", "desk", "hall"),
         models={"main": Model("main", use), "rules": Model("rules", "rules")},
         limits=Limits(duration_s=300, turns=12, silence_s=6, silences=4, tool_calls=12, reply_chars=200),
         give_up="third",

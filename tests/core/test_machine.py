@@ -14,6 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from app.core.effects import AllowTool, AnyEffect, CutPlayout, EndSpeech, HoldPlayout, StartReply, StartTool
 from app.core.events import (
+    Answerer,
+    AnswererHeard,
     AnyEvent,
     CallerHungUp,
     CallFailed,
@@ -22,9 +24,12 @@ from app.core.events import (
     HangupOrdered,
     IntentProposed,
     LegAttached,
+    LegHeld,
     LegJoined,
     LegLeft,
     LegLost,
+    LegMeasured,
+    LegResumed,
     LegRole,
     ListenFailed,
     OnceUsed,
@@ -47,6 +52,8 @@ from app.core.events import (
     ToolRequest,
     ToolsRequested,
     Transcript,
+    TransferDone,
+    TransferFailed,
     Usage,
     WriteAheadFailed,
 )
@@ -303,6 +310,28 @@ class World(RuleBasedStateMachine):
     @rule(pause=PAUSES, leg=st.sampled_from(["op1", "op2"]), joins=st.booleans())
     def guest(self, pause: int, leg: str, joins: bool) -> None:
         self.post(LegJoined(leg, LegRole.operator, "desk") if joins else LegLeft(leg), pause)
+
+    @rule(pause=PAUSES, fact=st.integers(0, 8), here=st.booleans(), near=NEAR)
+    def telephone(self, pause: int, fact: int, here: bool, near: int) -> None:
+        """What a telephone's side does: holds, transfers that end somehow, facts of calls of ours."""
+        leg = self.state.leg if here else "other"
+        n = max(0, len(self.state.transfers) + near)
+        match fact:
+            case 0 | 1:
+                self.post(LegHeld(leg), pause)
+            case 2 | 3:
+                self.post(LegResumed(leg), pause)
+            case 4:
+                self.post(TransferFailed(n, "busy"), pause)
+            case 5:
+                self.post(TransferDone(n), pause)
+            case 6:
+                self.post(LegJoined(f"{leg}-t{n}", LegRole.target, "the other side"), pause)
+            case 7:
+                self.post(LegLeft(f"{leg}-t{n}"), pause)
+            case _:
+                self.post(AnswererHeard(Answerer.beep), pause)
+                self.post(LegMeasured(leg, 100, 1, 2.0, 4.0), pause)
 
     @rule(pause=PAUSES, fact=st.integers(0, 11), here=st.booleans())
     def end(self, pause: int, fact: int, here: bool) -> None:
