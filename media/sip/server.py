@@ -28,7 +28,7 @@ from media.sip.inbound import InboundCall
 from media.sip.message import Hop, MessageError
 from media.sip.negotiation import DEFAULT_CODECS, Local, Negotiation, Security
 from media.sip.port import MediaPort, NoPort
-from media.sip.resolve import DnsClient, Resolver
+from media.sip.resolve import DnsClient, Resolver, Unresolved
 from media.sip.session import Session
 from media.sip.streams import Streams
 from media.sip.trunks import Trunk, Trunks
@@ -38,6 +38,8 @@ MAX_WAITING: Final = 500  # INVITEs that are not admitted yet
 RESUME_S: Final = 60  # for which a lost dialog may be replaced by a new one
 MAX_RESUMABLE: Final = 10_000
 MAX_ROUTES_KNOWN: Final = 10_000  # peers whose way out of this machine is remembered
+MAX_LOOKUPS: Final = 4  # of hosts' names at once: they are of the peers' choice, and may take as long as they like
+MAX_LOOKUPS_WAITING: Final = 1000
 GOODBYE_S: Final = 2  # after the last call, for answers to BYEs
 
 _CODES: Final[Mapping[CloseCode, int]] = {
@@ -50,6 +52,8 @@ _CODES: Final[Mapping[CloseCode, int]] = {
     CloseCode.timeout: 480,
     CloseCode.internal_error: 500,
 }
+
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 log = logging.getLogger("voicegate.sip")
 
@@ -90,9 +94,11 @@ class SipServer:
         self._reception = Reception(gateway, most=MAX_WAITING, most_of_an_address=MAX_WAITING)
         self._ticker = ticker
         self._streams = Streams(self, options)
-        resolver = Resolver(DnsClient(ipv6=":" in options.host))
-        self.trunks = Trunks(self, options.trunks, resolver)
-        self.dials = Dials(self, self.trunks, resolver)
+        self._resolver = Resolver(DnsClient(ipv6=":" in options.host))
+        self._lookups = asyncio.Semaphore(MAX_LOOKUPS)
+        self._lookups_waiting = 0
+        self.trunks = Trunks(self, options.trunks, self._resolver)
+        self.dials = Dials(self, self.trunks, self._resolver)
         self._udp: asyncio.DatagramTransport | None = None
         self._group: asyncio.TaskGroup | None = None
         self._stopping = asyncio.Event()
@@ -210,23 +216,40 @@ class SipServer:
     def send(self, hop: Hop, data: bytes) -> None:
         if hop.reliable:
             self._streams.send(hop, data)
-        elif self._udp is not None and not self._udp.is_closing():
-            try:
-                ipaddress.ip_address(hop.host)
-            except ValueError:
-                self.spawn(self._send_to_name(hop, data))
-            else:
-                self._udp.sendto(data, (hop.host, hop.port))
+        elif (address := _address(hop.host)) is not None:
+            self._send_datagram(hop, address, data)
+        elif self._lookups_waiting < MAX_LOOKUPS_WAITING:
+            self._lookups_waiting += 1
+            self.spawn(self._send_to_name(hop, data))
+        else:
+            self._failed_later(hop)
         self.arm()
+
+    def _send_datagram(self, hop: Hop, address: IpAddress, data: bytes) -> None:
+        if self._udp is None or self._udp.is_closing():
+            return
+        try:
+            if address.is_multicast or address.is_unspecified:
+                raise OSError("nobody's address")
+            self._udp.sendto(data, (str(address), hop.port))
+        except (OSError, ValueError):  # uvloop's, where the address is of the other family
+            self._failed_later(hop)
+
+    def _failed_later(self, hop: Hop) -> None:
+        """Whoever sends is not ready to hear of it at once."""
+        asyncio.get_running_loop().call_soon(self.failed, hop)
 
     async def _send_to_name(self, hop: Hop, data: bytes) -> None:
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(hop.host, hop.port, type=socket.SOCK_DGRAM)
-        except OSError:
+            async with self._lookups:
+                found = await self._resolver.resolve(sip.uri_of(f"sip:{hop.host}:{hop.port};transport=udp"))
+        except (MessageError, Unresolved):
             self.failed(hop)
             return
-        if self._udp is not None and not self._udp.is_closing():
-            self._udp.sendto(data, found[0][4][:2])
+        finally:
+            self._lookups_waiting -= 1
+        if (address := _address(found[0].host)) is not None:
+            self._send_datagram(hop, address, data)
 
     def local(self, hop: Hop) -> tuple[str, int]:
         return self.local_host(hop.host), self.tls_port if hop.transport == "tls" else self.port
@@ -289,7 +312,7 @@ class SipServer:
         if self._group is None:
             work.close()
         else:
-            self._group.create_task(work, name="sip")
+            self._group.create_task(_alone(work), name="sip")
 
     async def _live(self, call: InboundCall, identity: str) -> None:
         """One call, from its INVITE to its end."""
@@ -427,6 +450,21 @@ class SipServer:
             session.attach(await self._reception.admit(request))
         except Refused:
             session.close(CloseCode.normal, "the call has ended")
+
+
+async def _alone(work: Coroutine[Any, Any, None]) -> None:
+    """Nothing that goes wrong for one peer ends the server for all."""
+    try:
+        await work
+    except Exception as error:  # noqa: BLE001  # ours, and it ends this piece of work only
+        log.error("a SIP task failed: %s", type(error).__name__)
+
+
+def _address(host: str) -> IpAddress | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
 
 
 class _Datagrams(asyncio.DatagramProtocol):

@@ -76,7 +76,7 @@ class Streams:
         transport, host, port = place
         try:
             stream = await self._open(transport, host, port)
-        except (OSError, TimeoutError, ssl.SSLError):
+        except (OSError, ValueError):  # also where the host is no name
             for hop, _ in self._queues.pop(place, []):
                 self.listener.failed(hop)
             return
@@ -90,6 +90,8 @@ class Streams:
             _, stream = await asyncio.get_running_loop().create_connection(
                 lambda: _Stream(self, transport, opened=True), host, port, ssl=context
             )
+        if stream.hop is None:
+            raise OSError("there are too many streams")
         return stream
 
     def add(self, stream: "_Stream", host: str) -> bool:
