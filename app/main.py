@@ -275,6 +275,7 @@ class Voicegate:
                 allow=settings.sip_allow,
                 users={one.user: one.password.get_secret_value() for one in settings.sip_users},
                 realm=settings.sip_realm,
+                digests=[name.upper() for name in settings.sip_digests],
                 codecs=settings.sip_codecs,
                 security=Security(settings.sip_srtp),
                 ring_ms=settings.sip_ring_ms,

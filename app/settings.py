@@ -272,6 +272,9 @@ class Settings(_Part):
     sip_allow: Networks = ()  # who may call without a password, besides this machine
     sip_users: Annotated[tuple[SipUser, ...], BeforeValidator(_structured)] = ()
     sip_realm: str = Field(default="voicegate", pattern=r'^[^"\\\x00-\x1f]{1,100}$')
+    sip_digests: Annotated[tuple[Literal["sha-256", "md5"], ...], BeforeValidator(_listed), Field(min_length=1)] = (
+        "md5",
+    )  # how passwords are asked for, the strongest first; some telephones give up where they are asked in two ways
     sip_codecs: SipCodecs = ("opus", "g722", "pcmu", "pcma", "l16")  # as offered; of an offer the first that is here
     sip_srtp: Literal["off", "optional", "required"] = "optional"
     sip_ring_ms: int = Field(default=0, ge=0, le=60_000)  # before a call is answered

@@ -100,13 +100,14 @@ class Known:
 class Asker:
     """Our side towards those who call: nonces that say by themselves when they were made, and count their uses."""
 
-    def __init__(self, realm: str, users: Mapping[str, str]) -> None:
-        """`users`: their passwords."""
+    def __init__(self, realm: str, users: Mapping[str, str], algorithms: Sequence[str] = ("SHA-256", "MD5")) -> None:
+        """`users`: their passwords. Some telephones give up where they are asked in two ways, or by SHA-256."""
+        self._algorithms = tuple(algorithms)
         self.realm = realm
         self._secrets = {
             (user, algorithm): secret_of(user, realm, password, algorithm)
             for user, password in users.items()
-            for algorithm in _HASHES
+            for algorithm in self._algorithms
         }
         self._key = secrets.token_bytes(32)
         self._counts: OrderedDict[str, int] = OrderedDict()
@@ -117,7 +118,7 @@ class Asker:
         suffix = ", stale=true" if stale else ""
         return [
             f'Digest realm="{_escaped(self.realm)}", nonce="{nonce}", algorithm={algorithm}, qop="auth"{suffix}'
-            for algorithm in _HASHES
+            for algorithm in self._algorithms
         ]
 
     def check(self, request: Request, now_ms: int) -> Known | bool:
@@ -204,9 +205,9 @@ def _hash(algorithm: str, text: str) -> str:
 
 
 def _same(uri: str, request: Request) -> bool:
-    """The proof is for this request's address. Some leave out its parameters, and proxies may change the host."""
+    """The proof is for this request's address. Some leave out its user or parameters, and proxies change the host."""
     try:
-        return sip.uri_of(uri).user == request.uri.user
+        return sip.uri_of(uri).user in (None, request.uri.user)
     except sip.MessageError:
         return False
 

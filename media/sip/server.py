@@ -21,6 +21,7 @@ from media.reception import Reception
 from media.sdp import SdpError
 from media.sip import message as sip
 from media.sip.auth import Asker, Known
+from media.sip.call import Stage
 from media.sip.dials import Dials
 from media.sip.endpoint import Endpoint, Refusal
 from media.sip.guard import Guard, Trust
@@ -40,6 +41,8 @@ MAX_RESUMABLE: Final = 10_000
 MAX_ROUTES_KNOWN: Final = 10_000  # peers whose way out of this machine is remembered
 MAX_LOOKUPS: Final = 4  # of hosts' names at once: they are of the peers' choice, and may take as long as they like
 MAX_LOOKUPS_WAITING: Final = 1000
+RING_LOOK_S: Final = 0.1  # between looks at whether the caller is still there
+RECEIVE_BUFFER_BYTES: Final = 4 * 1024 * 1024  # of signalling: calls end and begin in bursts
 GOODBYE_S: Final = 2  # after the last call, for answers to BYEs
 
 _CODES: Final[Mapping[CloseCode, int]] = {
@@ -74,6 +77,7 @@ class SipOptions:
     allow: Sequence[Network] = ()
     users: Mapping[str, str] = field(default_factory=dict, repr=False)  # passwords
     realm: str = "voicegate"
+    digests: Sequence[str] = ("MD5",)  # the strongest first
     codecs: Sequence[str] = DEFAULT_CODECS
     security: Security = Security.optional
     ring_ms: int = 0  # before the answer
@@ -90,7 +94,7 @@ class SipServer:
         self.sessions: set[Session] = set()  # attached now
         self.port = options.port
         self.tls_port = options.tls_port
-        self._asker = Asker(options.realm, options.users)
+        self._asker = Asker(options.realm, options.users, options.digests)
         self._reception = Reception(gateway, most=MAX_WAITING, most_of_an_address=MAX_WAITING)
         self._ticker = ticker
         self._streams = Streams(self, options)
@@ -119,6 +123,7 @@ class SipServer:
         for attempt in range(20):
             self._udp, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), (options.host, options.port))
             self.port = self._udp.get_extra_info("sockname")[1]
+            self._udp.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
             try:
                 await self._streams.listen(options.host, self.port)
             except OSError:
@@ -336,14 +341,20 @@ class SipServer:
         call.reject(code, self.now_ms(), **headers, Reason=f'SIP;cause={code};text="{reason}"')
 
     async def _answer(self, call: InboundCall, identity: str, waiting: ExitStack) -> None:
-        options = self.options
-        replaced = self.endpoint.replaced(call)
         resume = self._resume(call)
         if call.replaces is not None and not resume:
             call.reject(481, self.now_ms())
             return
         port = self.open_port(call.source.host)
-        waiting.callback(port.close)
+        try:
+            await self._answer_at(port, call, identity, resume, waiting)
+        finally:
+            port.close()
+
+    async def _answer_at(
+        self, port: MediaPort, call: InboundCall, identity: str, resume: str, waiting: ExitStack
+    ) -> None:
+        options = self.options
         certificate = self._certificates.current(asyncio.get_running_loop().time())
         local = Local(self.local_host(call.source.host), port.port, port.report_port, certificate.fingerprint)
         negotiation = Negotiation(local, options.codecs, options.security)
@@ -353,14 +364,16 @@ class SipServer:
             call.reject(488, self.now_ms(), Warning=f'304 {local.host} "{error}"')
             return
         if options.ring_ms:
-            call.ring(self.now_ms())
-            await asyncio.sleep(options.ring_ms / 1000)
+            await self._ring_for(call, options.ring_ms)
+        if call.stage is not Stage.setup or self.stopping:  # the caller gave up meanwhile, or we do
+            call.reject(503, self.now_ms())
+            return
         request = self._leg_request(call, identity, resume)
         admission = await self._reception.admit(request)
         session = self.new_session(negotiation, port, certificate)
         session.admission, session.call = admission, call
-        waiting.pop_all()
-        if replaced is not None:
+        waiting.close()
+        if (replaced := self.endpoint.replaced(call)) is not None:
             replaced.hang_up(self.now_ms(), 'SIP;cause=200;text="Replaced"')
         call.accept(sdp, session, self.now_ms())
         self.arm()
@@ -368,7 +381,14 @@ class SipServer:
             await self.attend(session)
         finally:
             self._remember(call, session)
-            port.close()
+
+    async def _ring_for(self, call: InboundCall, ring_ms: int) -> None:
+        """Until then, or until the caller has had enough."""
+        call.ring(self.now_ms())
+        self.arm()
+        until_ms = self.now_ms() + ring_ms
+        while self.now_ms() < until_ms and call.stage is Stage.setup and not self.stopping:  # noqa: ASYNC110
+            await asyncio.sleep(min(RING_LOOK_S, ring_ms / 1000))
 
     def _leg_request(self, call: InboundCall, identity: str, resume: str) -> LegRequest:
         caller, called = call.identity

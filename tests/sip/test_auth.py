@@ -196,9 +196,13 @@ def test_a_changed_answer_is_a_wrong_one(changed: dict[str, str]) -> None:
 def test_the_answer_is_for_one_method_and_one_user() -> None:
     asker = Asker(REALM, USERS)
     value = answered(asker).headers["Authorization"]
-    for other in (register(method="INVITE"), register("sip:bob@example.com")):
-        other.headers.set("Authorization", value)
-        assert asker.check(other, NOW_MS) is False
+    other = register(method="INVITE")
+    other.headers.set("Authorization", value)
+    assert asker.check(other, NOW_MS) is False
+    to_ann, to_bob = register("sip:ann@example.com"), register("sip:bob@example.com")
+    assert Answerer(Credentials("ann", USERS["ann"])).answers(to_ann, ask(asker, NOW_MS))
+    to_bob.headers.set("Authorization", to_ann.headers["Authorization"])
+    assert asker.check(to_bob, NOW_MS) is False
 
 
 @pytest.mark.parametrize("values", [[], ["Basic YTpi"], ["Digest"], ["Digest "], ["Digest ,,,"], ['Digest realm="']])

@@ -12,9 +12,8 @@ import pytest
 from app.core.effects import Speak
 from app.core.events import Digit, HangupOrdered
 from media.audio import silence
-from media.sip import auth, guard, refresh
+from media.sip import guard, refresh
 from tests.clients import audio
-from tests.clients.sipp import SCENARIOS as ALL_SCENARIOS
 from tests.clients.sipp import needs_raw_socket, sipp
 from tests.clients.sipp import running as calling
 from tests.e2e.server import Server, running
@@ -110,22 +109,14 @@ async def test_who_changes_his_mind_was_never_a_call(tmp_path: Path) -> None:
 
 @pytest.fixture
 def far_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is trusted for where he is. No SHA-256: sipp gives up where it is offered at all."""
+    """Nobody is trusted for where he is."""
     monkeypatch.setattr(guard, "LOOPBACK", ())
-    monkeypatch.setattr(auth, "_HASHES", {"MD5": auth._HASHES["MD5"]})
-
-
-def nobody_named(folder: Path) -> Path:
-    """sipp proves its password for the server's address without a user, whomever it calls."""
-    file = folder / "auth_call.xml"
-    file.write_text((ALL_SCENARIOS / "auth_call.xml").read_text().replace("[service]@", ""))
-    return file
 
 
 @pytest.mark.usefixtures("far_away")
 async def test_a_stranger_signs_in(tmp_path: Path) -> None:
     async with running(tmp_path, flows=[TALK], sip_port=0, sip_users=USERS) as server:
-        result = await sipp(nobody_named(tmp_path), address(server), tmp_path, auth=(USER, PASSWORD), media=False)
+        result = await sipp("auth_call", address(server), tmp_path, user="talk", auth=(USER, PASSWORD), media=False)
         assert 'realm="voicegate"' in result.received("SIP/2.0 401")[0].text
         assert (await over(server))["cause"] == "caller-hangup"
 
