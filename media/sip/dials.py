@@ -96,7 +96,7 @@ class Dials:
                 answerer=Answerer(trunk.credentials) if trunk is not None and trunk.credentials is not None else None,
             )
             server.arm()
-            await server.attend(session)
+            await server.attend(session, hop.host)
         finally:
             port.close()
         return outgoing.again

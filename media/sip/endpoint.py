@@ -134,9 +134,9 @@ class Endpoint:
             call.acknowledged(request, now_ms)
 
     def _cancel(self, request: Request, hop: Hop, now_ms: int) -> None:
-        """9.2."""
+        """9.2. It comes from where its INVITE came from (22.1), for it proves nothing else."""
         invited = self.transactions.servers.get(server_key(request, "INVITE"))
-        if invited is None:
+        if invited is None or invited.hop.host != hop.host:
             self._answer_at_once(request, hop, 481)
             return
         transaction = self.transactions.serve(request, hop, now_ms)

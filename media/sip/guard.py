@@ -1,6 +1,9 @@
 """Who may send us anything at all: looked at before a message is read. Pure; time is an argument.
 
 SIP ports are found by scanners within minutes. A source that is neither allowed nor able to sign in gets no answer.
+
+Datagrams carry whatever source their sender writes into them. So they are counted apart from streams, whose source is
+proven, and whoever signed in lately is not banned for what comes in its name.
 """
 
 import ipaddress
@@ -8,18 +11,23 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
-from media.source import Network
+from media.source import IPV6_SITE_BITS, Network
 
 LOOPBACK: Final[tuple[Network, ...]] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1"))
 MAX_PER_S: Final = 2000  # messages of one allowed address
+MAX_KNOWN_PER_S: Final = 200  # of one from which somebody signed in
 MAX_UNKNOWN_PER_S: Final = 20  # of one address that has to sign in
 MAX_UNKNOWN_IN_ALL_PER_S: Final = 500
 MAX_OFFENCES: Final = 10  # in `OFFENCES_MS`: wrong passwords, and what cannot be read
 OFFENCES_MS: Final = 60_000
 BAN_MS: Final = 600_000
+KNOWN_MS: Final = 3_600_000  # since somebody signed in there
 MAX_SOURCES: Final = 10_000  # that are remembered
+MAX_BANS: Final = MAX_UNKNOWN_IN_ALL_PER_S * BAN_MS // 1000 // MAX_OFFENCES  # no flood makes us forget one
+
+Key = tuple[str, bool]  # a network, and whether by streams
 
 
 class Trust(StrEnum):
@@ -34,69 +42,110 @@ class _Source:
     count: int = 0
     offences: int = 0
     offended_ms: int = 0
-    banned_ms: int = 0  # until then
 
 
 class Guard:
     """One for a server."""
 
     def __init__(
-        self, allow: Sequence[Network], *, sign_in: bool, also: Callable[[str], bool] = lambda host: False
+        self,
+        allow: Sequence[Network],
+        *,
+        sign_in: bool,
+        also: Callable[[str], bool] = lambda host: False,
+        expects: Callable[[str], bool] = lambda host: False,
     ) -> None:
-        """`sign_in`: there are users, so that an unknown source may show who it is. `also`: our trunks' addresses."""
+        """`sign_in`: there are users, so that an unknown source may show who it is. `also`: our trunks' addresses.
+
+        `expects`: whom we call. It may answer, and no more.
+        """
         self.dropped = 0
         self.bans = 0
         self._allow = (*LOOPBACK, *allow)
         self._sign_in = sign_in
         self._also = also
-        self._sources: OrderedDict[str, _Source] = OrderedDict()
+        self._expects = expects
+        self._sources: OrderedDict[Key, _Source] = OrderedDict()
+        self._known: OrderedDict[Key, int] = OrderedDict()  # until then
+        self._banned: OrderedDict[Key, int] = OrderedDict()
         self._all = _Source()
 
     def allows(self, host: str) -> bool:
-        try:
-            address = ipaddress.ip_address(host.partition("%")[0])
-        except ValueError:
+        address = _address(host)
+        if address is None:
             return False
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
         return any(address in network for network in self._allow) or self._also(str(address))
 
-    def admits(self, host: str, now_ms: int) -> Trust:
+    def admits(self, host: str, now_ms: int, *, stream: bool = False) -> Trust:
         """For each message, before it is read."""
-        allowed = self.allows(host)
-        if not allowed and not self._sign_in:
-            self.dropped += 1
-            return Trust.dropped
-        source = self._source(host)
-        most = MAX_PER_S if allowed else MAX_UNKNOWN_PER_S
-        banned = not allowed and now_ms < source.banned_ms
-        if banned or not _counts(source, most, now_ms):
-            self.dropped += 1
-            return Trust.dropped
-        if not allowed and not _counts(self._all, MAX_UNKNOWN_IN_ALL_PER_S, now_ms):
-            self.dropped += 1
-            return Trust.dropped
-        return Trust.allowed if allowed else Trust.unknown
+        trust = self._judge(host, now_ms, stream)
+        self.dropped += trust is Trust.dropped
+        return trust
 
-    def offended(self, host: str, now_ms: int) -> None:
-        """A wrong password, or something that nobody who means well would send."""
+    def welcomes(self, host: str, now_ms: int) -> Trust:
+        """For a new stream, before anything is read of it."""
         if self.allows(host):
+            return Trust.allowed
+        if not (self._sign_in or self._expects(host)) or _before(self._banned, _key(host, stream=True), now_ms):
+            self.dropped += 1
+            return Trust.dropped
+        return Trust.unknown
+
+    def _judge(self, host: str, now_ms: int, stream: bool) -> Trust:
+        key = _key(host, stream=stream)
+        if self.allows(host):
+            return Trust.allowed if _counts(self._source(key), MAX_PER_S, now_ms) else Trust.dropped
+        if _before(self._known, key, now_ms):
+            return Trust.unknown if _counts(self._source(key), MAX_KNOWN_PER_S, now_ms) else Trust.dropped
+        if not (self._sign_in or self._expects(host)) or _before(self._banned, key, now_ms):
+            return Trust.dropped
+        source = self._sources.get(key)
+        if source is not None and not _counts(source, MAX_UNKNOWN_PER_S, now_ms):
+            return Trust.dropped
+        if not _counts(self._all, MAX_UNKNOWN_IN_ALL_PER_S, now_ms):
+            return Trust.dropped
+        if source is None:
+            _counts(self._source(key), MAX_UNKNOWN_PER_S, now_ms)
+        return Trust.unknown
+
+    def signed_in(self, host: str, now_ms: int, *, stream: bool = False) -> None:
+        """Somebody there knows a password."""
+        key = _key(host, stream=stream)
+        self._known[key] = now_ms + KNOWN_MS
+        self._banned.pop(key, None)
+        _shorten(self._known, key, MAX_SOURCES)
+
+    def offended(self, host: str, now_ms: int, *, stream: bool = False) -> None:
+        """A wrong password, or something that nobody who means well would send."""
+        key = _key(host, stream=stream)
+        if self.allows(host) or _before(self._known, key, now_ms):
             return
-        source = self._source(host)
+        source = self._source(key)
         if now_ms - source.offended_ms > OFFENCES_MS:
             source.offences, source.offended_ms = 0, now_ms
         source.offences += 1
         if source.offences >= MAX_OFFENCES:
             source.offences = 0
-            source.banned_ms = now_ms + BAN_MS
+            self._banned[key] = now_ms + BAN_MS
+            _shorten(self._banned, key, MAX_BANS)
             self.bans += 1
 
-    def _source(self, host: str) -> _Source:
-        found = self._sources.setdefault(host, _Source())
-        self._sources.move_to_end(host)
-        while len(self._sources) > MAX_SOURCES:
-            self._sources.popitem(last=False)
+    def _source(self, key: Key) -> _Source:
+        found = self._sources.setdefault(key, _Source())
+        _shorten(self._sources, key, MAX_SOURCES)
         return found
+
+
+def _before(table: OrderedDict[Key, int], key: Key, now_ms: int) -> bool:
+    """Whether `key` is in it, and its time is not over."""
+    until_ms = table.get(key)
+    return until_ms is not None and now_ms < until_ms
+
+
+def _shorten(table: OrderedDict[Key, Any], newest: Key, most: int) -> None:
+    table.move_to_end(newest)
+    while len(table) > most:
+        table.popitem(last=False)
 
 
 def _counts(source: _Source, most: int, now_ms: int) -> bool:
@@ -104,3 +153,20 @@ def _counts(source: _Source, most: int, now_ms: int) -> bool:
         source.since_ms, source.count = now_ms, 0
     source.count += 1
     return source.count <= most
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        return address.ipv4_mapped
+    return address
+
+
+def _key(host: str, *, stream: bool) -> Key:
+    address = _address(host)
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Network((address, IPV6_SITE_BITS), strict=False)), stream
+    return str(address or host), stream

@@ -5,6 +5,7 @@ import ipaddress
 import logging
 import secrets
 import socket
+from collections import Counter, OrderedDict
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from media.sip.port import MediaPort, NoPort
 from media.sip.resolve import DnsClient, Resolver, Unresolved
 from media.sip.session import Session
 from media.sip.streams import Streams
+from media.sip.transaction import LIFE_MS
 from media.sip.trunks import Trunk, Trunks
 from media.source import Network
 
@@ -89,7 +91,12 @@ class SipServer:
 
     def __init__(self, gateway: Gateway, ticker: Ticker, options: SipOptions) -> None:
         self.options = options
-        self.guard = Guard(options.allow, sign_in=bool(options.users), also=lambda host: self.trunks.lets_in(host))
+        self.guard = Guard(
+            options.allow,
+            sign_in=bool(options.users),
+            also=lambda host: self.trunks.lets_in(host),
+            expects=self._expects,
+        )
         self.endpoint = Endpoint(self, self)
         self.sessions: set[Session] = set()  # attached now
         self.port = options.port
@@ -108,8 +115,11 @@ class SipServer:
         self._stopping = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_ms = 0
-        self._identities: dict[tuple[str, str], str] = {}  # of callers who signed in, by Call-ID and From tag
-        self._resumable: dict[tuple[str, str], tuple[str, float]] = {}  # token and end, by Call-ID and our tag
+        self._closed = False
+        self._signed_in = "", "", ""  # who did so last: Call-ID, From tag and user
+        self._called: Counter[str] = Counter()  # by whom we call
+        self._answers_ms: OrderedDict[str, int] = OrderedDict()  # until when strangers answer what we sent
+        self._resumable: dict[tuple[str, str, str], tuple[str, float]] = {}  # token and end, by dialog
         self._locals: dict[str, str] = {}
         self._certificates = Identity()
         self._next_port = secrets.randbelow(10_000)
@@ -146,6 +156,7 @@ class SipServer:
         async with asyncio.TaskGroup() as self._group:
             self._group.create_task(self.trunks.run(self._stopping))
             await self._stopping.wait()
+            self._streams.stop()
             for session in list(self.sessions):
                 session.gone(goodbye=False)
                 session.close(CloseCode.going_away, "the server stops")
@@ -164,6 +175,7 @@ class SipServer:
         return self._group is None or self._stopping.is_set()
 
     def close(self) -> None:
+        self._closed = True
         if self._alarm is not None:
             self._alarm.cancel()
         self._streams.close()
@@ -179,18 +191,25 @@ class SipServer:
     def received(self, data: bytes, hop: Hop) -> bool:
         """False: this source is not to be listened to any more."""
         now_ms = self.now_ms()
-        if self.guard.admits(hop.host, now_ms) is Trust.dropped:
+        if self.guard.admits(hop.host, now_ms, stream=hop.reliable) is Trust.dropped:
             return False
         try:
             message = sip.parse(data)
         except MessageError as error:
-            self.guard.offended(hop.host, now_ms)
+            self.offended(hop)
             if self.guard.allows(hop.host):
                 self.endpoint.malformed(error, hop)
             return True
         self.endpoint.receive(message, hop, now_ms)
         self.arm()
         return True
+
+    def offended(self, hop: Hop) -> None:
+        self.guard.offended(hop.host, self.now_ms(), stream=hop.reliable)
+
+    def welcomes(self, host: str) -> Trust:
+        """For a new stream, before anything is read of it."""
+        return self.guard.welcomes(host, self.now_ms())
 
     def failed(self, hop: Hop) -> None:
         """No stream to this hop comes about, or it broke."""
@@ -205,7 +224,7 @@ class SipServer:
     def arm(self) -> None:
         """One alarm, for the earliest deadline."""
         due_ms = self.endpoint.deadline_ms
-        if due_ms is None or (self._alarm is not None and self._alarm_ms <= due_ms):
+        if due_ms is None or self._closed or (self._alarm is not None and self._alarm_ms <= due_ms):
             return
         if self._alarm is not None:
             self._alarm.cancel()
@@ -237,8 +256,20 @@ class SipServer:
             if address.is_multicast or address.is_unspecified:
                 raise OSError("nobody's address")
             self._udp.sendto(data, (str(address), hop.port))
+            self._note_sent(str(address), data)
         except (OSError, ValueError):  # uvloop's, where the address is of the other family
             self._failed_later(hop)
+
+    def _note_sent(self, host: str, data: bytes) -> None:
+        """Whoever is asked by us may answer, whoever it is."""
+        if not data.startswith(b"SIP/2.0 ") and not self.guard.allows(host):
+            self._answers_ms[host] = self.now_ms() + LIFE_MS
+            self._answers_ms.move_to_end(host)
+            while len(self._answers_ms) > MAX_ROUTES_KNOWN:
+                self._answers_ms.popitem(last=False)
+
+    def _expects(self, host: str) -> bool:
+        return self._called[host] > 0 or self.now_ms() < self._answers_ms.get(host, 0)
 
     def _failed_later(self, hop: Hop) -> None:
         """Whoever sends is not ready to hear of it at once."""
@@ -291,23 +322,33 @@ class SipServer:
     # Who may call
 
     def screen(self, request: Request, hop: Hop, now_ms: int) -> Refusal | None:
-        """An unknown source has to sign in, whatever it asks for: so nobody learns what there is."""
+        """An unknown source has to sign in, whatever it asks for: so nobody learns what there is.
+
+        Requests within a dialog do not come here: whoever knows its tags was told them by us or by the peer, and
+        may come from anywhere, for telephones move and proxies have several addresses.
+        """
+        self._signed_in = "", "", ""
         if self.guard.allows(hop.host):
             return None
+        if not self.options.users:
+            return Refusal(0)  # we call it, but it may not call us
         known = self._asker.check(request, now_ms)
         if isinstance(known, Known):
-            self._identities[request.call_id, sip.from_tag(request)] = known.user
+            self._signed_in = request.call_id, sip.from_tag(request), known.user
+            self.guard.signed_in(hop.host, now_ms, stream=hop.reliable)
+            self._streams.signed_in(hop.connection)
             return None
         if not known and request.headers.get("Authorization") is not None:
-            self.guard.offended(hop.host, now_ms)
-            if self.guard.admits(hop.host, now_ms) is Trust.dropped:
+            self.offended(hop)
+            if self.guard.admits(hop.host, now_ms, stream=hop.reliable) is Trust.dropped:
                 return Refusal(0)
         return Refusal(401, self._asker.challenges(now_ms, stale=bool(known)))
 
     # From an INVITE to a leg
 
     def invited(self, call: InboundCall, now_ms: int) -> None:
-        identity = self._identities.pop((call.request.call_id, sip.from_tag(call.request)), "")
+        *asked, user = self._signed_in
+        identity = user if asked == [call.request.call_id, sip.from_tag(call.request)] else ""
         if self.stopping:
             call.reject(503, now_ms, Retry_After="10")
         else:
@@ -416,9 +457,10 @@ class SipServer:
             spawn=self.spawn,
         )
 
-    async def attend(self, session: Session) -> None:
-        """Until it is over."""
+    async def attend(self, session: Session, called: str = "") -> None:
+        """Until it is over. `called`: the address that we call."""
         self.sessions.add(session)
+        self._called[called] += 1
         self._ticker.add(session, session.failed)
         try:
             await session.done.wait()
@@ -427,6 +469,9 @@ class SipServer:
             session.gone(goodbye=False)
             self._ticker.discard(session)
             self.sessions.discard(session)
+            self._called[called] -= 1
+            if not self._called[called]:
+                del self._called[called]
 
     def open_port(self, peer: str) -> MediaPort:
         """Raises `NoPort`."""
@@ -438,14 +483,20 @@ class SipServer:
     # A leg that comes back
 
     def _resume(self, call: InboundCall) -> str:
-        """The token of the leg whose place this call is to take (RFC 3891); empty: none."""
+        """The token of the leg whose place this call is to take (RFC 3891); empty: none.
+
+        Whoever may call us and knows all of the dialog's tags may: they are random, and told to nobody but the peer,
+        who hands them on where it wants a transfer.
+        """
         asked = call.replaces
-        if asked is None:
+        if asked is None or asked.early_only:
             return ""
+        wanted = asked.call_id, asked.to_tag, asked.from_tag
         for session in self.sessions:
-            if session.call is not None and session.call.key == (asked.call_id, asked.to_tag):
+            dialog = session.call.dialog if session.call is not None else None
+            if dialog is not None and dialog.key == wanted:
                 return session.admission.resume if session.admission is not None else ""
-        token, until_s = self._resumable.pop((asked.call_id, asked.to_tag), ("", 0.0))
+        token, until_s = self._resumable.pop(wanted, ("", 0.0))
         return token if asyncio.get_running_loop().time() < until_s else ""
 
     def _remember(self, call: InboundCall, session: Session) -> None:
@@ -455,7 +506,7 @@ class SipServer:
         while len(self._resumable) >= MAX_RESUMABLE:
             del self._resumable[next(iter(self._resumable))]
         until_s = asyncio.get_running_loop().time() + RESUME_S
-        self._resumable[call.key] = session.admission.resume, until_s
+        self._resumable[call.stands.key] = session.admission.resume, until_s
 
     def _comes_back(self, session: Session) -> None:
         self.spawn(self._attach_again(session))

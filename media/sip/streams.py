@@ -8,6 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from media.sip.guard import Trust
 from media.sip.message import Framer, Hop, MessageError
 
 if TYPE_CHECKING:
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 
 MAX_STREAMS: Final = 5000
 MAX_STREAMS_PER_ADDRESS: Final = 200
+MAX_STRANGERS: Final = 1000  # streams of those who have not signed in
+MAX_STRANGERS_PER_ADDRESS: Final = 10
+STRANGER_S: Final = 30  # in which a stranger has to sign in
+MAX_PLACES: Final = 100  # to which streams come about at once
+HANDSHAKE_S: Final = 10
 MAX_WAITING_BYTES: Final = 256 * 1024  # that a peer has not read; more ends its stream
 MAX_QUEUED: Final = 100  # messages that wait for a stream to come about
 CONNECT_S: Final = 10
@@ -23,7 +29,11 @@ IDLE_S: Final = 3600
 
 
 class StreamsListener(Protocol):
+    def welcomes(self, host: str) -> Trust: ...
+
     def received(self, data: bytes, hop: Hop) -> bool: ...
+
+    def offended(self, hop: Hop) -> None: ...
 
     def failed(self, hop: Hop) -> None: ...
 
@@ -37,6 +47,7 @@ class Streams:
         self.listener = listener
         self.all: dict[int, _Stream] = {}
         self.per_address: Counter[str] = Counter()
+        self.strangers: Counter[str] = Counter()
         self.refused = 0
         self._options = options
         self._servers: list[asyncio.Server] = []
@@ -55,7 +66,7 @@ class Streams:
             return options.tls_port
         context = server_context(options.tls_certificate, options.tls_key)
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: _Stream(self, "tls"), host, options.tls_port, ssl=context)
+        server = await loop.create_server(lambda: _Stream(self, "tls", context=context), host, options.tls_port)
         self._servers.append(server)
         return int(server.sockets[0].getsockname()[1])
 
@@ -68,6 +79,8 @@ class Streams:
         elif place in self._queues:
             if len(self._queues[place]) < MAX_QUEUED:
                 self._queues[place].append((hop, data))
+        elif len(self._queues) >= MAX_PLACES:
+            asyncio.get_running_loop().call_soon(self.listener.failed, hop)
         else:
             self._queues[place] = [(hop, data)]
             self.listener.spawn(self._connect(place))
@@ -95,103 +108,165 @@ class Streams:
         return stream
 
     def add(self, stream: "_Stream", host: str) -> bool:
+        """Whether there is room for it. Those whom nobody knows yet leave most of the room to others."""
         full = len(self.all) >= MAX_STREAMS or self.per_address[host] >= MAX_STREAMS_PER_ADDRESS
+        if stream.stranger:
+            full = full or self.strangers.total() >= MAX_STRANGERS or self.strangers[host] >= MAX_STRANGERS_PER_ADDRESS
         if full:
             self.refused += 1
             return False
         stream.number = next(self._numbers)
         self.all[stream.number] = stream
-        self.per_address[host] += 1
+        _count(self.per_address, host, 1)
+        if stream.stranger:
+            _count(self.strangers, host, 1)
         return True
+
+    def signed_in(self, number: int) -> None:
+        """Whoever is at the other end of this stream has shown who it is."""
+        stream = self.all.get(number)
+        if stream is not None and stream.stranger and stream.hop is not None:
+            stream.stranger = False
+            _count(self.strangers, stream.hop.host, -1)
 
     def remove(self, stream: "_Stream", host: str) -> None:
         if self.all.pop(stream.number, None) is None:
             return
-        self.per_address[host] -= 1
-        if not self.per_address[host]:
-            del self.per_address[host]
+        _count(self.per_address, host, -1)
+        if stream.stranger:
+            _count(self.strangers, host, -1)
         for place in [place for place, number in self._by_place.items() if number == stream.number]:
             del self._by_place[place]
             self.listener.failed(Hop(*place))
 
-    def close(self) -> None:
+    def stop(self) -> None:
+        """Nobody new is let in, and nobody is waited for who has not finished a handshake."""
         for server in self._servers:
             server.close()
+        for stream in [one for one in self.all.values() if one.shaking]:
+            stream.abort()
+
+    def close(self) -> None:
+        self.stop()
         for stream in list(self.all.values()):
             stream.close()
+
+
+def _count(counter: Counter[str], host: str, by: int) -> None:
+    counter[host] += by
+    if not counter[host]:
+        del counter[host]
 
 
 class _Stream(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, streams: Streams, transport: str, *, opened: bool = False) -> None:
+    def __init__(
+        self, streams: Streams, transport: str, *, opened: bool = False, context: ssl.SSLContext | None = None
+    ) -> None:
+        """`opened`: by us. `context`: of a stream that was opened to us, whose handshake is still to come."""
         self.number = 0
         self.hop: Hop | None = None
+        self.stranger = False  # it has not signed in
+        self.shaking = context is not None
         self._streams = streams
         self._kind = transport
-        self._opened = opened  # by us
+        self._opened = opened
+        self._context = context
         self._framer = Framer()
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._heard_s = 0.0
+        self._began_s = asyncio.get_running_loop().time()
+        self._heard_s = 0.0  # when its last message was whole
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
+        if self.hop is not None:
+            return  # after a handshake, where the event loop says so
         self._transport = transport
-        name = transport.get_extra_info("peername") or ("", 0)
-        if not self._streams.add(self, name[0]):
+        host, port, *_ = transport.get_extra_info("peername") or ("", 0)
+        trust = Trust.allowed if self._opened else self._streams.listener.welcomes(host)
+        self.stranger = trust is Trust.unknown
+        if trust is Trust.dropped or not self._streams.add(self, host):
             transport.abort()
             return
         transport.set_write_buffer_limits(high=MAX_WAITING_BYTES)
-        self.hop = Hop(self._kind, name[0], name[1], self.number)
+        self.hop = Hop(self._kind, host, port, self.number)
         if not self._opened:
             self._wait(FIRST_MESSAGE_S)
+        if self._context is not None:
+            transport.pause_reading()
+            self._streams.listener.spawn(self._shake(transport, self._context))
+
+    async def _shake(self, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            secured = await loop.start_tls(
+                transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_S
+            )
+        except (OSError, ValueError):
+            secured = None
+        self.shaking = False
+        if secured is None or transport.is_closing():
+            transport.abort()
+            self.connection_lost(None)
+            return
+        self._transport = secured
+        secured.set_write_buffer_limits(high=MAX_WAITING_BYTES)
 
     def data_received(self, data: bytes) -> None:
         if self.hop is None or self._transport is None:
             return
-        self._heard_s = asyncio.get_running_loop().time()
         try:
             for message in self._framer.feed(data):
-                if not message:
-                    self._transport.write(b"\r\n")  # RFC 5626, 4.4.1
-                elif not self._streams.listener.received(message, self.hop):
+                self._heard_s = asyncio.get_running_loop().time()
+                if message and not self._streams.listener.received(message, self.hop):
                     self.close()
                     return
+                if not message and not self.stranger:
+                    self._transport.write(b"\r\n")  # RFC 5626, 4.4.1
         except MessageError:
+            self._streams.listener.offended(self.hop)
             self.close()
-            return
-        if self._timer is None and not self._opened:
-            self._wait(IDLE_S)
 
     def _wait(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._idle)
 
     def _idle(self) -> None:
+        """Who says nothing whole, or is still a stranger, has to go: half a message is none."""
         self._timer = None
-        quiet_s = asyncio.get_running_loop().time() - self._heard_s
-        if not self._heard_s or quiet_s >= IDLE_S:
+        now_s = asyncio.get_running_loop().time()
+        until_s = self._heard_s + IDLE_S
+        if self.stranger:
+            until_s = min(until_s, self._began_s + STRANGER_S)
+        if not self._heard_s or now_s >= until_s:
             self.close()
         else:
-            self._wait(IDLE_S - quiet_s)
+            self._wait(min(until_s - now_s, STRANGER_S) if self.stranger else until_s - now_s)
 
     def pause_writing(self) -> None:
         """The peer does not read."""
-        if self._transport is not None:
-            self._transport.abort()
+        self.abort()
 
     def send(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
     def close(self) -> None:
-        if self._transport is not None:
+        if self.shaking:
+            self.abort()
+        elif self._transport is not None:
             self._transport.close()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self.hop is not None:
+            self._timer = None
+        if self.hop is not None and self.number in self._streams.all:
             self._streams.remove(self, self.hop.host)
             self._streams.listener.failed(self.hop)
 
