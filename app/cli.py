@@ -213,6 +213,74 @@ def dial(
     raise typer.Exit(0 if outcome is Outcome.answered else 1)
 
 
+@app.command("dial-list")
+def dial_list(
+    file: Annotated[Path, typer.Argument(help="CSV: `to`, perhaps `id` and `time_zone`; further columns fill slots.")],
+    flow: Annotated[str, typer.Option("--flow", help="The flow that talks to whoever answers.")],
+    name: Annotated[str, typer.Option(help="Under which it goes on where it was; else the file's name.")] = "",
+    rate: Annotated[float, typer.Option(help="Calls a second.")] = 1.0,
+    concurrency: Annotated[int, typer.Option(help="Calls at once.")] = 1,
+    hours: Annotated[str, typer.Option(help="When people may be called.")] = "09:00-20:00",
+    days: Annotated[str, typer.Option(help="On which days.")] = "mon-sat",
+    zone: Annotated[str, typer.Option(help="Of rows that name none, such as Europe/Berlin.")] = "UTC",
+    caller: Annotated[str, typer.Option(help="The number to be shown; else the trunk's.")] = "",
+    answer_s: Annotated[float, typer.Option(help="For how long it may ring.", min=1, max=300)] = 45.0,
+    detect: Annotated[bool, typer.Option(help="Find out first whether a person answers.")] = True,
+    demo: Annotated[bool, typer.Option("--demo", help=DEMO)] = False,
+    sip: Annotated[int, typer.Option(help="UDP and TCP port of our own; 0 takes a free one.")] = 0,
+    sip_host: Annotated[str | None, typer.Option(help="Address of our own, as the other side reaches it.")] = None,
+    data_dir: Data = None,
+    config: Config = None,
+) -> None:
+    """Call everybody on a list, within its hours; once more, it goes on where it was. Ctrl-C lets live calls end."""
+    from app.demo.backend import clinic_backend
+    from app.dial import dial_list as run_list
+    from app.dialler.hours import BadHours, read_hours
+    from app.dialler.plan import BadOptions, Options
+    from app.dialler.rows import BadList, read_rows
+    from app.dialler.run import ListTaken, Summary
+
+    with clear_errors():
+        settings = settings_from(
+            config, flows=[flow], port=0, sip_port=sip, sip_host=sip_host, data_dir=data_dir, drain_s=0
+        )
+        served = house.load_flows(settings)
+        try:
+            rules, _ = house.dial_rules(settings)
+            sheet = read_rows(file.read_bytes(), rules.destinations.numbering, rules.destinations.homes)
+            options = Options(
+                flow=next(iter(served)),
+                caller_id=caller,
+                calls_per_second=rate,
+                concurrency=concurrency,
+                hours=read_hours(hours, days),
+                zone=zone,
+                answer_timeout_s=answer_s,
+            )
+        except OSError as error:
+            raise SettingsError([f"{file}: cannot be read: {error.strerror}"]) from None
+        except (BadList, BadHours, BadOptions) as error:
+            raise SettingsError([f"{file}: {error}"]) from None
+        for problem in sheet.problems:
+            err.print(f"[yellow]{escape(file.name)}:{problem.line}:[/] {escape(problem.text)}", soft_wrap=True)
+        environment = with_dotenv(os.environ)
+
+        async def run() -> Summary:
+            backend: AbstractAsyncContextManager[dict[str, str]] = clinic_backend() if demo else nullcontext({})
+            async with backend as variables:
+                variables = {**environment, **variables}
+                known = name or file.stem
+                return await run_list(settings, served, variables, known, sheet.rows, options, out, detect=detect)
+
+        try:
+            summary = uvloop.run(run())
+        except ListTaken as error:
+            raise SettingsError([f"{file}: {error}"]) from None
+        found = ", ".join(f"{count} {outcome}" for outcome, count in sorted(summary.outcomes.items()))
+        out.print(f"{'all done' if summary.finished else f'{summary.left} left'}: {found or 'nobody was called'}")
+    raise typer.Exit(0 if summary.finished else 1)
+
+
 @app.command()
 def chat(
     flow: FlowName,

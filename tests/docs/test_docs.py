@@ -304,7 +304,7 @@ def test_commands_and_options_that_are_mentioned_exist(page: Path) -> None:
     scripts = [content for info, content in blocks(page) if info == "sh"]
     lines = [*CODE.findall(text), *(line for script in scripts for line in script.splitlines())]
     for line in lines:
-        used = re.search(r"(?:^|[ /])voicegate +([a-z]+)\b(.*)", line.partition(" #")[0])
+        used = re.search(r"(?:^|[ /])voicegate +([a-z]+(?:-[a-z]+)*)\b(.*)", line.partition(" #")[0])
         if used is None or (used[1] not in known and "docker" in line):
             continue
         assert used[1] in known, line

@@ -1,6 +1,7 @@
 """The server calls real telephones: who is reached, who is not, and what the rules forbid."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -89,16 +90,16 @@ async def test_the_api_places_calls_for_operators(tmp_path: Path) -> None:
         '{"name":"eye","role":"viewer","token":"a-token-for-the-watcher-0123456"}]'
     )
     async with (
+        callee("busy", tmp_path / "callee") as other,
         running(
             tmp_path,
             flows=[TALK],
             sip_port=0,
-            dial_allow=["@127.0.0.1"],
+            dial_allow=[f"@127.0.0.1:{other.port}"],
             dial_per_destination=1,
             tokens=tokens,
             trust_loopback=False,
         ) as server,
-        callee("busy", tmp_path / "callee") as other,
         aiohttp.ClientSession(server.url) as http,
     ):
 
@@ -107,14 +108,16 @@ async def test_the_api_places_calls_for_operators(tmp_path: Path) -> None:
             async with http.post("/api/calls", json=body, headers=headers) as response:
                 return response.status, await response.text()
 
-        uri = other.uri.partition(":")[0] + ":x@127.0.0.1:" + str(other.port)
+        uri = other.uri
         assert (await post({"to": uri}, "a-token-for-the-watcher-0123456"))[0] == 403
         assert (await post({"to": uri}, "nobody"))[0] == 401
         assert (await post({"to": uri, "flow": "nothing"}))[0] == 404
         assert (await post({"to": uri, "slots": {"day": "someday"}}))[0] == 422
         assert (await post({"to": uri, "odd": 1}))[0] == 400
         assert (await post({"to": "+491701234567"}))[0] == 403
-        allowed = {"to": uri}
-        status, text = await post(allowed)
-        if status == 403:  # the allow-list names hosts with their ports
-            assert "not-allowed" in text
+        status, text = await post({"to": uri})
+        assert status == 202
+        record = await server.over(json.loads(text)["call"])
+        assert (record["outcome"], record["placed_by"]) == ("busy", "desk")
+        status, text = await post({"to": uri})
+        assert (status, "calls-per-destination" in text) == (403, True)
