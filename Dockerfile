@@ -17,6 +17,8 @@ ENV PATH=/opt/voicegate/bin:$PATH \
     VOICEGATE_DATA_DIR=/var/lib/voicegate
 VOLUME /var/lib/voicegate
 EXPOSE 8080
+# SIP is off until VOICEGATE_SIP_PORT is set. Audio has the UDP ports of VOICEGATE_MEDIA_PORTS: see docs/sip.md.
+EXPOSE 5060/udp 5060/tcp 5061/tcp
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
   CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/health', timeout=2)"]
 # Without VOICEGATE_TOKENS it makes a token for this run and prints it.

@@ -88,6 +88,9 @@ def test_limits_of_sip_are_those_of_the_code() -> None:
         "messages of an address that has to sign in": (
             f"{guard.MAX_UNKNOWN_PER_S} a second; of all such addresses {guard.MAX_UNKNOWN_IN_ALL_PER_S}"
         ),
+        "messages of an address from which somebody has signed in": (
+            f"{guard.MAX_KNOWN_PER_S} a second, for {guard.KNOWN_MS // 1000} s"
+        ),
         "a message": (
             f"{message.MAX_MESSAGE_BYTES} bytes, {message.MAX_HEADERS} headers of {message.MAX_HEADER_CHARS} characters"
         ),
@@ -95,6 +98,10 @@ def test_limits_of_sip_are_those_of_the_code() -> None:
         "calls that ring or talk": f"{endpoint.MAX_CALLS}, far above `VOICEGATE_MAX_CALLS`",
         "INVITEs that wait to be admitted": str(server.MAX_WAITING),
         "TCP and TLS connections": f"{streams.MAX_STREAMS}, of one address {streams.MAX_STREAMS_PER_ADDRESS}",
+        "connections of those who have not signed in": (
+            f"{streams.MAX_STRANGERS}, of one address {streams.MAX_STRANGERS_PER_ADDRESS};"
+            f" each for {streams.STRANGER_S} s"
+        ),
         "a connection that says nothing": (f"{streams.FIRST_MESSAGE_S} s at its beginning, {streams.IDLE_S} s later"),
         "RTP and RTCP packets of a call": f"{rtp_audio.MAX_PACKETS_PER_S} a second; more are dropped",
     }
@@ -144,6 +151,11 @@ def test_other_numbers_are_those_of_the_code() -> None:
     assert f"the call ends after {Settings().dial_max_s // 60} min" in wrong
     assert f"the call ends after {refresh.INTERVAL_S // 2 // 60} min" in wrong
     assert f"to {refresh.INTERVAL_S // 60} min" in " ".join(wrong)
+
+
+def test_passwords_are_asked_for_as_the_page_says() -> None:
+    assert Settings().sip_digests == ("md5",)
+    assert "by MD5" in told("A softphone in two minutes")
 
 
 # Lists
