@@ -30,13 +30,16 @@ async def clinic_backend(database: Path | None = None, *, latency_ms: int = 0) -
                 access_log=False,
             )
             server = _Server(config)
-            async with asyncio.TaskGroup() as group:
-                serving = group.create_task(server.serve([listener]))
-                try:
-                    yield {VARIABLE: f"http://127.0.0.1:{listener.getsockname()[1]}"}
-                finally:
-                    server.should_exit = True
-                    await serving
+            try:
+                async with asyncio.TaskGroup() as group:
+                    serving = group.create_task(server.serve([listener]))
+                    try:
+                        yield {VARIABLE: f"http://127.0.0.1:{listener.getsockname()[1]}"}
+                    finally:
+                        server.should_exit = True
+                        await serving
+            except BaseExceptionGroup as group_error:  # what happened beside it goes on as it was
+                raise group_error.exceptions[0] from None
 
 
 class _Server(uvicorn.Server):

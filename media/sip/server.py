@@ -191,7 +191,8 @@ class SipServer:
     def received(self, data: bytes, hop: Hop) -> bool:
         """False: this source is not to be listened to any more."""
         now_ms = self.now_ms()
-        if self.guard.admits(hop.host, now_ms, stream=hop.reliable) is Trust.dropped:
+        ours = hop.reliable and self._streams.opened(hop.connection)  # whom we connected to may answer
+        if not ours and self.guard.admits(hop.host, now_ms, stream=hop.reliable) is Trust.dropped:
             return False
         try:
             message = sip.parse(data)

@@ -70,6 +70,11 @@ class Streams:
         self._servers.append(server)
         return int(server.sockets[0].getsockname()[1])
 
+    def opened(self, number: int) -> bool:
+        """Whether this stream is one that we opened."""
+        found = self.all.get(number)
+        return found is not None and found.ours
+
     def send(self, hop: Hop, data: bytes) -> None:
         """By the stream it names, else by one that leads there, else by a new one."""
         place = hop.transport, hop.host, hop.port
@@ -171,7 +176,7 @@ class _Stream(asyncio.Protocol):
         self.shaking = context is not None
         self._streams = streams
         self._kind = transport
-        self._opened = opened
+        self.ours = opened
         self._context = context
         self._framer = Framer()
         self._transport: asyncio.Transport | None = None
@@ -185,14 +190,14 @@ class _Stream(asyncio.Protocol):
             return  # after a handshake, where the event loop says so
         self._transport = transport
         host, port, *_ = transport.get_extra_info("peername") or ("", 0)
-        trust = Trust.allowed if self._opened else self._streams.listener.welcomes(host)
+        trust = Trust.allowed if self.ours else self._streams.listener.welcomes(host)
         self.stranger = trust is Trust.unknown
         if trust is Trust.dropped or not self._streams.add(self, host):
             transport.abort()
             return
         transport.set_write_buffer_limits(high=MAX_WAITING_BYTES)
         self.hop = Hop(self._kind, host, port, self.number)
-        if not self._opened:
+        if not self.ours:
             self._wait(FIRST_MESSAGE_S)
         if self._context is not None:
             transport.pause_reading()
