@@ -24,7 +24,7 @@ class Wanted(Struct, frozen=True, forbid_unknown_fields=True):
 
     to: Annotated[str, Meta(min_length=1, max_length=MAX_TO_CHARS)]
     flow: Annotated[str, Meta(max_length=40)] = ""
-    caller: Annotated[str, Meta(max_length=64, pattern=r"^[+\w.*#-]*$")] = ""
+    caller: Annotated[str, Meta(max_length=64, pattern=r"\A[+0-9A-Za-z_.*#-]*\Z")] = ""
     answer_s: Annotated[float, Meta(gt=0, le=MAX_ANSWER_S)] = 45.0
     detect: bool = False
     slots: Annotated[dict[str, Value], Meta(max_length=MAX_SLOTS)] = {}

@@ -96,7 +96,7 @@ class Outbound:
                 _fact(order, permit), order.flow, self._dialler, permit.to.dial, over.set_result
             )
         except (Full, Refused, StoreError) as error:
-            await asyncio.to_thread(self._guard.settle, permit, 0.0)
+            await self._settled(permit, 0.0)
             reason = error.reason if isinstance(error, Refused) else str(error)
             raise NotPlaced("busy" if isinstance(error, Full) else "way", reason, forbidden=False) from error
         return Underway(actor.call, self._group.create_task(self._settle(permit, over)))
@@ -123,25 +123,35 @@ class Outbound:
         talked_s: float | None = 0.0
         try:
             if isinstance(order, ReferCaller):
-                self._refer(actor, order, permit)
+                talked_s = await self._refer(actor, order, permit)
             else:
                 talked_s = await self._bridge(actor, order, permit)
         finally:
-            await asyncio.to_thread(self._guard.settle, permit, talked_s)
+            await self._settled(permit, talked_s)
 
-    def _refer(self, actor: CallActor, order: ReferCaller, permit: Permit) -> None:
+    async def _refer(self, actor: CallActor, order: ReferCaller, permit: Permit) -> float | None:
+        """Until it is known what came of it. A call that somebody else places for us is of unknown length."""
         refer = actor.legs.refer
-        if refer is None:
+        if refer is None or actor.core.state.phase is Phase.ended:
             actor.post(TransferFailed(order.n, UNSUPPORTED))
-            return
+            return 0.0
+        over = asyncio.Event()
+        refused = False
 
         def told(status: int) -> None:
+            nonlocal refused
             if 200 <= status < 300:
                 actor.post(TransferDone(order.n))
+                over.set()
             elif status >= 300:
+                refused = True
                 actor.post(TransferFailed(order.n, of_status(status), status))
+                over.set()
 
+        actor.on_end(lambda cause, outcome: over.set())
         refer(permit.to.dial, told)
+        await over.wait()
+        return 0.0 if refused else None
 
     async def _bridge(self, actor: CallActor, order: DialLeg, permit: Permit) -> float:
         """Until the other side is gone; for how long it talked, in seconds."""
@@ -168,11 +178,14 @@ class Outbound:
         record = (await over).record
         answered_ms = record.answered_ms if record is not None else None
         talked_s = 0.0 if record is None or answered_ms is None else (record.duration_ms - answered_ms) / 1000
+        await self._settled(permit, talked_s if record is not None else None)
+        return Placed(_outcome(record))
+
+    async def _settled(self, permit: Permit, talked_s: float | None) -> None:
         try:
-            await asyncio.to_thread(self._guard.settle, permit, talked_s if record is not None else None)
+            await asyncio.to_thread(self._guard.settle, permit, talked_s)
         except StoreError as error:
             log.error("a call could not be settled, so it costs the most: %s", error)
-        return Placed(_outcome(record))
 
 
 class Target(Guest):

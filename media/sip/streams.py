@@ -1,12 +1,14 @@
 """TCP and TLS: streams that peers opened, and those that we open to peers (RFC 3261, 18; RFC 5626, 3.5)."""
 
 import asyncio
+import socket
 import ssl
 from collections import Counter
 from collections.abc import Coroutine
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from media.sip.guard import Trust
 from media.sip.message import Framer, Hop, MessageError
@@ -21,6 +23,8 @@ MAX_STRANGERS_PER_ADDRESS: Final = 10
 STRANGER_S: Final = 30  # in which a stranger has to sign in
 MAX_PLACES: Final = 100  # to which streams come about at once
 HANDSHAKE_S: Final = 10
+MAX_AT_ONCE: Final = 100  # connections that wait to be accepted
+FULL_S: Final = 1  # before the next one is accepted when too many files are open
 MAX_WAITING_BYTES: Final = 256 * 1024  # that a peer has not read; more ends its stream
 MAX_QUEUED: Final = 100  # messages that wait for a stream to come about
 CONNECT_S: Final = 10
@@ -50,7 +54,7 @@ class Streams:
         self.strangers: Counter[str] = Counter()
         self.refused = 0
         self._options = options
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | _Door] = []
         self._numbers = count(1)
         self._by_place: dict[tuple[str, str, int], int] = {}
         self._queues: dict[tuple[str, str, int], list[tuple[Hop, bytes]]] = {}
@@ -65,10 +69,9 @@ class Streams:
         if options.tls_certificate is None:
             return options.tls_port
         context = server_context(options.tls_certificate, options.tls_key)
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: _Stream(self, "tls", context=context), host, options.tls_port)
-        self._servers.append(server)
-        return int(server.sockets[0].getsockname()[1])
+        door = _Door(self, host, options.tls_port, context)
+        self._servers.append(door)
+        return door.port
 
     def opened(self, number: int) -> bool:
         """Whether this stream is one that we opened."""
@@ -148,8 +151,8 @@ class Streams:
         """Nobody new is let in, and nobody is waited for who has not finished a handshake."""
         for server in self._servers:
             server.close()
-        for stream in [one for one in self.all.values() if one.shaking]:
-            stream.abort()
+        for stream in [one for one in self.all.values() if one.shaking is not None]:
+            stream.close()
 
     def close(self) -> None:
         self.stop()
@@ -166,58 +169,40 @@ def _count(counter: Counter[str], host: str, by: int) -> None:
 class _Stream(asyncio.Protocol):
     """One connection."""
 
-    def __init__(
-        self, streams: Streams, transport: str, *, opened: bool = False, context: ssl.SSLContext | None = None
-    ) -> None:
-        """`opened`: by us. `context`: of a stream that was opened to us, whose handshake is still to come."""
+    def __init__(self, streams: Streams, transport: str, *, opened: bool = False) -> None:
+        """`opened`: by us."""
         self.number = 0
         self.hop: Hop | None = None
         self.stranger = False  # it has not signed in
-        self.shaking = context is not None
+        self.shaking: socket.socket | None = None  # as long as there is nothing else of it
         self._streams = streams
         self._kind = transport
         self.ours = opened
-        self._context = context
         self._framer = Framer()
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._began_s = asyncio.get_running_loop().time()
         self._heard_s = 0.0  # when its last message was whole
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        if self.hop is not None:
-            return  # after a handshake, where the event loop says so
-        self._transport = transport
-        host, port, *_ = transport.get_extra_info("peername") or ("", 0)
+    def lets_in(self, host: str, port: int) -> bool:
+        """Whether whoever is there may be here."""
         trust = Trust.allowed if self.ours else self._streams.listener.welcomes(host)
         self.stranger = trust is Trust.unknown
         if trust is Trust.dropped or not self._streams.add(self, host):
-            transport.abort()
-            return
-        transport.set_write_buffer_limits(high=MAX_WAITING_BYTES)
+            return False
         self.hop = Hop(self._kind, host, port, self.number)
         if not self.ours:
             self._wait(FIRST_MESSAGE_S)
-        if self._context is not None:
-            transport.pause_reading()
-            self._streams.listener.spawn(self._shake(transport, self._context))
+        return True
 
-    async def _shake(self, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            secured = await loop.start_tls(
-                transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_S
-            )
-        except (OSError, ValueError):
-            secured = None
-        self.shaking = False
-        if secured is None or transport.is_closing():
+    def connection_made(self, given: asyncio.BaseTransport) -> None:
+        transport = self._transport = cast(asyncio.Transport, given)  # uvloop's own is no subclass of it
+        host, port, *_ = transport.get_extra_info("peername") or ("", 0)
+        if self.hop is None and not self.lets_in(host, port):
             transport.abort()
-            self.connection_lost(None)
             return
-        self._transport = secured
-        secured.set_write_buffer_limits(high=MAX_WAITING_BYTES)
+        self.shaking = None
+        transport.set_write_buffer_limits(high=MAX_WAITING_BYTES)
 
     def data_received(self, data: bytes) -> None:
         if self.hop is None or self._transport is None:
@@ -258,10 +243,11 @@ class _Stream(asyncio.Protocol):
             self._transport.write(data)
 
     def close(self) -> None:
-        if self.shaking:
-            self.abort()
-        elif self._transport is not None:
+        if self._transport is not None:
             self._transport.close()
+        elif self.shaking is not None:
+            with suppress(OSError):  # the other end was quicker
+                self.shaking.shutdown(socket.SHUT_RDWR)
 
     def abort(self) -> None:
         if self._transport is not None:
@@ -274,6 +260,59 @@ class _Stream(asyncio.Protocol):
         if self.hop is not None and self.number in self._streams.all:
             self._streams.remove(self, self.hop.host)
             self._streams.listener.failed(self.hop)
+
+
+class _Door:
+    """Where TLS is spoken: who may not be here gets no handshake, and neither does one too many."""
+
+    def __init__(self, streams: Streams, host: str, port: int, context: ssl.SSLContext) -> None:
+        """Raises `OSError`."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server((host, port), family=family, backlog=MAX_AT_ONCE)
+        self._socket.setblocking(False)
+        self.port = int(self._socket.getsockname()[1])
+        self._streams = streams
+        self._context = context
+        self._again: asyncio.TimerHandle | None = None
+        self._open()
+
+    def _open(self) -> None:
+        asyncio.get_running_loop().add_reader(self._socket.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(MAX_AT_ONCE):
+            try:
+                accepted, name = self._socket.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError:  # too many files are open
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(self._socket.fileno())
+                self._again = loop.call_later(FULL_S, self._open)
+                return
+            stream = _Stream(self._streams, "tls")
+            if stream.lets_in(name[0], name[1]):
+                accepted.setblocking(False)
+                stream.shaking = accepted
+                self._streams.listener.spawn(self._shake(accepted, stream))
+            else:
+                accepted.close()
+
+    async def _shake(self, accepted: socket.socket, stream: _Stream) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: stream, accepted, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_S
+            )
+        except (OSError, ValueError):
+            accepted.close()
+            stream.connection_lost(None)
+
+    def close(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+        if self._socket.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+            self._socket.close()
 
 
 def server_context(certificate: Path, key: Path | None) -> ssl.SSLContext:

@@ -3,19 +3,36 @@
 import asyncio
 import re
 import secrets
+import ssl
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+import uvloop
+from sipmessage import Request, Response
 
+from app.api.dial import Wanted
+from app.dialler.guard import Permit
+from app.ports import StoreError
 from media.leg import CloseCode
+from media.sip import guard as guards
+from media.sip import message as sip
+from media.sip import streams
+from media.sip.auth import Answerer, Credentials
+from media.sip.guard import MAX_UNKNOWN_PER_S
+from media.sip.message import Hop
+from tests.clients.certificate import self_signed
 from tests.clients.process import LOCALHOST
 from tests.e2e.server import Server, running
-from tests.sip.caller import Socket, caller, opened
+from tests.sip.caller import Caller, Socket, caller, opened
 from tests.sip.calls import TALK, gate
 
 SDP = "v=0\r\no=- 1 1 IN IP4 {0}\r\ns=-\r\nc=IN IP4 {0}\r\nt=0 0\r\nm=audio {1} RTP/AVP 0\r\n"
 QUIET_S = 0.3  # in which nothing comes
 TCP, UDP = "TCP", "UDP"
+SWITCH = TALK.with_name("switch.yaml")
 
 
 def message(
@@ -31,10 +48,11 @@ def message(
     sequence: int = 1,
     user: str = "talk",
     transport: str = UDP,
+    kind: str = "application/sdp",
     contact: str = f"<sip:x@{LOCALHOST}:9>",
 ) -> bytes:
     """A request as one writes it who cares for nothing."""
-    kind = "Content-Type: application/sdp\r\n" if body else ""
+    kind = f"Content-Type: {kind}\r\n" if body else ""
     return (
         f"{method} sip:{user}@{LOCALHOST} SIP/2.0\r\n"
         f"Via: SIP/2.0/{transport} {LOCALHOST}:{port};branch=z9hG4bK{branch or secrets.token_hex(8)};rport\r\n"
@@ -87,3 +105,268 @@ async def test_a_route_that_leads_nowhere_ends_its_own_call_only(tmp_path: Path,
             session.close(CloseCode.normal, "")
         await asyncio.sleep(QUIET_S)
         await answered(server)
+
+
+# Strangers
+
+
+@pytest.fixture
+def stranger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is trusted for being on this machine."""
+    monkeypatch.setattr(guards, "LOOPBACK", ())
+
+
+GARBAGE = (
+    b"\0" * 100,
+    b"\r\n\r\n",
+    b"GET / HTTP/1.1\r\n\r\n",
+    b"INVITE sip:x SIP/2.0\r\n\r\n",
+    b"\xff" * 65,
+    b"SIP/2.0 200 OK\r\n\r\n",
+    b"x" * 60_000,
+)
+METHODS = ("INVITE", "OPTIONS", "REGISTER", "BYE", "CANCEL", "ACK", "SUBSCRIBE", "REFER", "XYZZY")
+USERS = [{"user": "desk", "password": "a-long-password"}]
+
+
+async def read_all(host: str, port: int, data: bytes, *, patience_s: float = 5, tls: bool = False) -> bytes:
+    """All that comes by a stream until its end."""
+    context = None
+    if tls:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        async with asyncio.timeout(patience_s):
+            reader, writer = await asyncio.open_connection(host, port, ssl=context)
+            try:
+                writer.write(data)
+                return await reader.read()
+            finally:
+                writer.close()
+    except (ConnectionError, ssl.SSLError):
+        return b""
+
+
+async def read_from_each(port: int, said: Iterable[bytes]) -> list[bytes]:
+    """By one stream each, all at once."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(read_all(LOCALHOST, port, data)) for data in said]
+    return [task.result() for task in tasks]
+
+
+@pytest.mark.usefixtures("stranger")
+async def test_strangers_without_a_way_to_sign_in_get_silence(tmp_path: Path) -> None:
+    async with running(tmp_path, flows=[TALK], sip_port=0) as server, opened() as socket:
+        port = gate(server).port
+        for method in METHODS:
+            socket.send(message(method), port)
+            socket.send(message(method, to_tag="guessed"), port)
+        for data in GARBAGE:
+            socket.send(data, port)
+        for data in (b"", message("OPTIONS", transport=TCP), *GARBAGE):
+            assert await read_all(LOCALHOST, port, data) == b""
+        assert socket.came == []
+        assert not gate(server).endpoint.calls
+        assert not gate(server).endpoint.transactions.servers
+        assert gate(server).guard.dropped >= len(METHODS) * 2
+
+
+@pytest.mark.usefixtures("stranger")
+async def test_strangers_all_hear_the_same(tmp_path: Path) -> None:
+    async with running(tmp_path, flows=[TALK], sip_port=0, sip_users=USERS) as server, opened() as socket:
+        said = set()
+        for method in ("INVITE", "OPTIONS", "REGISTER", "XYZZY"):
+            for user in ("talk", "desk", "nobody"):
+                socket.came.clear()
+                socket.send(message(method, user=user), gate(server).port)
+                await server.until(lambda: socket.came)
+                (answer,) = socket.came
+                said.add(re.sub(rb'nonce="[^"]*"|^(?:Via|To|Call-ID|CSeq): .*?\r$', b"", answer, flags=re.MULTILINE))
+        assert len(said) == 1
+        assert status(answer) == 401
+        assert not gate(server).endpoint.transactions.servers
+
+
+@pytest.mark.usefixtures("stranger")
+async def test_a_flood_of_strangers_is_answered_so_often_and_remembered_never(tmp_path: Path) -> None:
+    async with running(tmp_path, flows=[TALK], sip_port=0, sip_users=USERS) as server, opened() as socket:
+        for _ in range(500):
+            socket.send(message("INVITE", body=SDP.format(LOCALHOST, 9)), gate(server).port)
+        await asyncio.sleep(QUIET_S)
+        assert len(socket.came) <= 2 * MAX_UNKNOWN_PER_S
+        assert not gate(server).endpoint.transactions.servers
+        assert not gate(server).endpoint.calls
+        assert not gate(server)._asker._counts
+
+
+def signed(method: str, user: str, password: str, challenge: bytes, **given: Any) -> bytes:
+    response = sip.parse(challenge)
+    request = sip.parse(message(method, **given))
+    assert isinstance(request, Request)
+    assert isinstance(response, Response)
+    assert Answerer(Credentials(user, password)).answers(request, response)
+    return sip.write(request)
+
+
+@pytest.mark.usefixtures("stranger")
+async def test_wrong_passwords_end_in_a_ban_and_streams_know_it(tmp_path: Path) -> None:
+    async with running(tmp_path, flows=[TALK], sip_port=0, sip_users=USERS) as server, opened() as socket:
+        sip_server = gate(server)
+        socket.send(message("OPTIONS"), sip_server.port)
+        await server.until(lambda: socket.came)
+        challenge = socket.came[0]
+        for n in range(12):
+            user = "desk" if n % 2 else "nobody"
+            socket.send(signed("OPTIONS", user, "wrong", challenge), sip_server.port)
+        await server.until(lambda: sip_server.guard.bans == 1)
+        await asyncio.sleep(QUIET_S)
+        assert {status(data) for data in socket.came} == {401}
+        socket.came.clear()
+        socket.send(signed("OPTIONS", "desk", "a-long-password", challenge), sip_server.port)
+        await asyncio.sleep(QUIET_S)
+        assert socket.came == []
+        async with opened("127.0.0.2") as other:
+            other.send(message("OPTIONS"), sip_server.port)
+            await server.until(lambda: other.came)
+
+
+@pytest.mark.usefixtures("stranger")
+async def test_an_overheard_sign_in_is_worth_nothing(tmp_path: Path) -> None:
+    async with (
+        running(tmp_path, flows=[TALK], sip_port=0, sip_users=USERS) as server,
+        opened() as socket,
+        opened("127.0.0.2") as thief,
+    ):
+        socket.send(message("OPTIONS"), gate(server).port)
+        await server.until(lambda: socket.came)
+        right = signed("OPTIONS", "desk", "a-long-password", socket.came[0], call_id="mine")
+        socket.send(right, gate(server).port)
+        await server.until(lambda: [one for one in socket.came if status(one) == 200])
+        authorization = re.search(rb"^Authorization: .*\r\n", right, re.MULTILINE)[0].decode()  # type: ignore[index]
+        thief.send(message("INVITE", more=authorization, body=SDP.format(LOCALHOST, 9)), gate(server).port)
+        thief.send(message("OPTIONS", more=authorization), gate(server).port)
+        await server.until(lambda: len(thief.came) == 2)
+        assert {status(one) for one in thief.came} == {401}
+        assert not gate(server).endpoint.calls
+
+
+@pytest.mark.usefixtures("stranger")
+async def test_streams_of_strangers_are_few_and_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "FIRST_MESSAGE_S", 0.5)
+    monkeypatch.setattr(streams, "STRANGER_S", 1.0)
+    monkeypatch.setattr(streams, "MAX_STRANGERS_PER_ADDRESS", 5)
+    async with running(tmp_path, flows=[TALK], sip_port=0, sip_users=USERS) as server:
+        found, port = gate(server)._streams, gate(server).port
+        half = message("OPTIONS", transport=TCP)[:-20]
+        whole = message("OPTIONS", transport=TCP)
+        said = await read_from_each(port, [b"", half, b"\r\n\r\n" * 50, *[whole] * 7])
+        assert [status(one) for one in said[:3]] == [0, 0, 0]
+        assert said[2] == b""
+        assert sum(status(one) == 401 for one in said) <= 5
+        assert found.refused >= 5
+        await server.until(lambda: not found.all)
+        assert not found.strangers
+        assert not found.per_address
+
+
+@pytest.mark.usefixtures("stranger")
+async def test_handshakes_that_never_end_are_counted_and_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "HANDSHAKE_S", 1)
+    monkeypatch.setattr(streams, "MAX_STRANGERS_PER_ADDRESS", 5)
+    pem = self_signed(tmp_path / "tls.pem")
+    tls: dict[str, Any] = {"sip_tls_port": 0, "sip_tls_certificate": pem, "sip_tls_key": pem}
+    async with running(tmp_path, flows=[TALK], sip_port=0, sip_users=USERS, **tls) as server:
+        found, port = gate(server)._streams, gate(server).tls_port
+        hellos = (b"", b"\x16\x03\x01\x02\x00", b"OPTIONS sip:x SIP/2.0\r\n\r\n", b"\0" * 2000)
+        said = await read_from_each(port, hellos * 5)
+        assert not any(b"SIP/2.0" in one for one in said)
+        assert found.refused >= 10
+        await server.until(lambda: not found.all)
+        assert not found.strangers
+        data = message("OPTIONS", transport="TLS")
+        monkeypatch.setattr(streams, "FIRST_MESSAGE_S", 0.5)
+        monkeypatch.setattr(streams, "STRANGER_S", 0.5)
+        assert status(await read_all(LOCALHOST, port, data, tls=True)) == 401
+
+
+# Transfers that cost money
+
+
+async def moved(server: Server, phone: Caller, ear: Socket, settle: Callable[[Permit, float | None], None]) -> None:
+    """A call that is handed over by REFER, and a ledger of ours."""
+    assert server.gate.outbound is not None
+    server.gate.outbound._guard.settle = settle  # type: ignore[assignment, method-assign]
+    assert await phone.invite(gate(server).port, ear.port, allow="INVITE, ACK, BYE, REFER, NOTIFY") == "SIP/2.0 200 OK"
+    await server.until(lambda: any(call.at_rest for call in server.gate.registry.calls()))
+    phone._sequence += 1
+    key: dict[str, Any] = {"kind": "application/dtmf-relay", "body": "Signal=3\r\nDuration=100\r\n"}
+    call: dict[str, Any] = {"call_id": phone.call_id, "tag": phone.tag, "to_tag": phone.peer_tag}
+    phone.send(message("INFO", sequence=phone._sequence, **call, **key), gate(server).port)
+    await server.until(lambda: "REFER" in phone.requests)
+
+
+@pytest.mark.parametrize(("refuses", "cost"), [("603 Decline", 0.0), ("", None)])
+async def test_a_call_that_others_place_for_us_costs_the_most(tmp_path: Path, refuses: str, cost: float | None) -> None:
+    desk = {"FLOW_DESK": "sip:x@127.0.0.1:9"}
+    async with (
+        running(tmp_path, flows=[SWITCH], environment=desk, sip_port=0, dial_allow=["*"]) as server,
+        caller() as phone,
+        opened() as ear,
+    ):
+        phone.refuses = refuses
+        settled: list[float | None] = []
+        await moved(server, phone, ear, lambda permit, talked_s: settled.append(talked_s))
+        if not refuses:
+            assert not settled
+            assert await phone.bye() == "SIP/2.0 200 OK"
+        await server.until(lambda: settled)
+        assert settled == [cost]
+
+
+async def test_a_ledger_that_fails_ends_no_server(tmp_path: Path) -> None:
+    desk = {"FLOW_DESK": "sip:x@127.0.0.1:9"}
+    async with (
+        running(tmp_path, flows=[SWITCH], environment=desk, sip_port=0, dial_allow=["*"]) as server,
+        caller() as phone,
+        opened() as ear,
+    ):
+        asked: list[Permit] = []
+
+        def broken(permit: Permit, talked_s: float | None) -> None:
+            asked.append(permit)
+            raise StoreError("the disk is full")
+
+        phone.refuses = "603 Decline"
+        await moved(server, phone, ear, broken)
+        await server.until(lambda: asked)
+        await answered(server)
+
+
+@pytest.mark.parametrize("shown", ["1\r\nX: y", "1\n", "\n", "\u0663", "%0d%0a", '"', "<sip:x>", "a b", "a@b", "a;b"])
+def test_no_number_that_is_shown_writes_headers(shown: str) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(msgspec.json.encode({"to": "+4930", "caller": shown}), type=Wanted)
+
+
+@pytest.mark.usefixtures("stranger")
+def test_all_of_it_on_the_event_loop_that_is_used_in_earnest(tmp_path: Path) -> None:
+    async def attacked() -> None:
+        pem = self_signed(tmp_path / "tls.pem")
+        tls: dict[str, Any] = {"sip_tls_port": 0, "sip_tls_certificate": pem, "sip_tls_key": pem}
+        async with running(tmp_path, flows=[TALK], sip_port=0, sip_users=USERS, **tls) as server:
+            plain, secure = gate(server).port, gate(server).tls_port
+            said = await read_from_each(secure, [b"", b"\x16\x03\x01\x02\x00", b"\0" * 2000] * 2)
+            assert said == [b""] * 6
+            assert status(await read_all(LOCALHOST, plain, message("OPTIONS", transport=TCP))) == 401
+            assert status(await read_all(LOCALHOST, secure, message("OPTIONS", transport="TLS"), tls=True)) == 401
+            await server.until(lambda: not gate(server)._streams.all)
+            for host in ("::1", "224.0.0.1", "0.0.0.0", "255.255.255.255", "a..b", "x" * 70):
+                gate(server).send(Hop("udp", host, 5070), b"OPTIONS sip:x SIP/2.0\r\n\r\n")
+            gate(server).send(Hop("tcp", "a..b", 5070), b"OPTIONS sip:x SIP/2.0\r\n\r\n")
+            await asyncio.sleep(QUIET_S)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streams, "HANDSHAKE_S", 1)
+        patch.setattr(streams, "FIRST_MESSAGE_S", 0.7)
+        patch.setattr(streams, "STRANGER_S", 0.7)
+        uvloop.run(attacked())
