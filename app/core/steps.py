@@ -34,6 +34,7 @@ def enter(call: Call, name: str, why: str) -> None:
     if step.end:
         end(call, "flow", step.end)
     due = call.want()
+    due.acts = step.transfer is None  # there is nothing for an engine to do
     if step.say:
         due.lead.append(call.line(step.say))
 
@@ -74,6 +75,7 @@ def digress(call: Call, name: str) -> None:
         slots.put(call, slot, None, confirmed=False)
     call.emit(GoTo(state.visit, name, "the caller asked"))
     due = call.want()
+    due.acts = call.step.transfer is None
     if call.step.say:
         due.lead.append(call.line(call.step.say))
 

@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from app.core import cdr
-from app.core.effects import Connect, DialLeg, DropLeg, EndCall, ReferCaller, Speak
+from app.core.effects import Connect, DialLeg, DropLeg, EndCall, ReferCaller, Speak, StartReply
 from app.core.events import (
     CallerHungUp,
     Digit,
@@ -163,6 +163,18 @@ def test_a_caller_who_is_lost_meanwhile_comes_back_to_the_other_side() -> None:
     driver.post(LegAttached("leg2"))
     assert hears(driver) == {"leg2": (order.leg,), order.leg: ("leg2",)}
     assert not driver.state.reply
+
+
+def test_no_model_is_asked_while_the_two_talk() -> None:
+    flow = desk()
+    modelled = shop(use="scripted")
+    driver = Driver(replace(flow, models=modelled.models), rules_engine=False).start()
+    driver.hear_all()
+    driver.post(LegJoined(of(driver, DialLeg)[0].leg, LegRole.target, "the other side"))
+    started = len(of(driver, StartReply))
+    driver.post(LegLost("leg"))
+    driver.post(LegAttached("leg2"))
+    assert len(of(driver, StartReply)) == started
 
 
 def test_an_operator_hears_all_three() -> None:

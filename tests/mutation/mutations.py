@@ -4,12 +4,12 @@ from msgspec import Struct
 
 CORE, CALL, GATE, SLOTS = "app/core/core.py", "app/core/call.py", "app/core/gate.py", "app/core/slots.py"
 REPLIES, STEPS, TURNS, STATE = "app/core/replies.py", "app/core/steps.py", "app/core/turns.py", "app/core/state.py"
-LEGS = "app/core/legs.py"
+LEGS, TRANSFER = "app/core/legs.py", "app/core/transfer.py"
 PROMPT, CODEC, SEMANTICS = "app/core/prompt.py", "app/core/codec.py", "flows/semantics.py"
 
 T_FLOOR, T_KEYS, T_SLOTS, T_GATE = "test_floor.py", "test_keys_and_silence.py", "test_slots.py", "test_gate.py"
 T_REPLIES, T_TOOLS, T_LEG = "test_replies.py", "test_tools.py", "test_leg.py"
-T_LEGS = "test_legs.py"
+T_LEGS, T_TRANSFER, T_HOLD, T_PLACING = "test_legs.py", "test_transfer.py", "test_hold.py", "test_placing.py"
 T_PRIVACY, T_CODEC = "test_privacy.py", "test_codec.py"
 
 
@@ -26,6 +26,29 @@ def _m(name: str, file: str, source: str, instead: str, *tests: str) -> Mutation
 
 
 MUTATIONS = (
+    # Legs
+    _m(
+        "the other side is heard before it was told who calls",
+        LEGS,
+        "state.transfer.stage is TransferStage.joined",
+        "True",
+        T_TRANSFER,
+    ),
+    _m(
+        "the agent talks to a joined caller",
+        CORE,
+        "if transfer.is_silent(call) or state.held:",
+        "if state.held:",
+        T_TRANSFER,
+    ),
+    _m(
+        "a held caller is listened to",
+        CORE,
+        "hears = state.attached and not state.held",
+        "hears = state.attached",
+        T_HOLD,
+    ),
+    _m("a greeting is a turn", CORE, " and not greeting", "", T_PLACING),
     # The door
     _m("time falls", CORE, "now_ms = max(self.state.now_ms, now_ms)\n        self._fire", "self._fire", T_KEYS),
     _m(
@@ -42,7 +65,7 @@ MUTATIONS = (
         "False:",
         T_SLOTS,
     ),
-    _m("a lost leg is listened to", CORE, " is Phase.live and call.state.attached", " is Phase.live", T_LEG),
+    _m("a lost leg is listened to", CORE, "hears = state.attached and not state.held", "hears = not state.held", T_LEG),
     _m(
         "an echo of an outcome fills slots",
         CORE,
@@ -82,7 +105,7 @@ MUTATIONS = (
     _m(
         "a sensitive proposal is not sealed",
         CORE,
-        "isinstance(event, SlotsProposed) and any(",
+        "isinstance(event, SlotsProposed | CallPlaced) and any(",
         "False and any(",
         T_PRIVACY,
     ),
