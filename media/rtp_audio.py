@@ -226,8 +226,8 @@ class RtpAudio:
 
     # In
 
-    def rtp(self, packet: bytes) -> bool:
-        """False: nothing that this leg listens to."""
+    def rtp(self, packet: bytes, arrived_ms: int | None = None) -> bool:
+        """False: nothing that this leg listens to. `arrived_ms`: where it has waited to be read."""
         if not self._packets.admit(self._now_ms):
             self.excess_packets += 1
             return False
@@ -239,7 +239,7 @@ class RtpAudio:
         if self._lock is not None and not self._lock.admit(parsed):
             return False
         if parsed.payload_type == self._payload_type:
-            now_ms = self._clock()
+            now_ms = self._clock() if arrived_ms is None else arrived_ms
             self.receiver.received(parsed, now_ms)
             self.buffer.push(parsed, now_ms)
         elif parsed.payload_type in self._event_types:

@@ -3,16 +3,24 @@
 import asyncio
 import ipaddress
 import socket
+import struct
+import sys
+import time
 from collections.abc import Callable
 from typing import Final
 
 from media.rtp import LOCK_PACKETS
 
 MAX_DATAGRAM_BYTES: Final = 2048
-MAX_AT_ONCE: Final = 8  # datagrams that one wake-up reads, so that a flood does not hold everybody up
+MAX_AT_ONCE: Final = 64  # datagrams that one reading takes, so that a flood does not hold everybody up
 QUIET_MS: Final = 3000  # without a packet of the chosen source, another one may be chosen
 PORT_TRIES: Final = 100
 RECEIVE_BUFFER_BYTES: Final = 64 * 1024
+MAX_AGE_MS: Final = 1000  # of a packet that waits to be read, as far as that is believed: wall clocks jump
+
+_SO_TIMESTAMPNS: Final = 35  # Linux: the kernel notes when a packet came; Python has no name for it
+_TIMESPEC: Final = struct.Struct("@ll")
+_ANCILLARY_BYTES: Final = socket.CMSG_SPACE(_TIMESPEC.size)
 
 Address = tuple[str, int]
 
@@ -34,6 +42,7 @@ class MediaPort:
         """Raises `NoPort`. `last_port` 0: the system chooses."""
         self.strays = 0
         self.stray_reports = 0
+        self.arrived_ms = 0  # when the packet came that is given just now
         self.greets = False  # a DTLS handshake may be begun from anywhere: the certificate tells by whom
         self._now_ms = now_ms
         self._rtp, self._rtcp = _pair(host, first_port, last_port, start)
@@ -49,6 +58,7 @@ class MediaPort:
         self._heard_ms = 0  # when the chosen source was last heard
         self._candidate: tuple[Address, int] = (("", 0), 0)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._paced = False
 
     def listen(self, received: Callable[[bytes], bool], reported: Callable[[bytes], None]) -> None:
         """From now on. What came before is thrown away, but for handshakes. `received`: was it worth anything?"""
@@ -57,8 +67,20 @@ class MediaPort:
             if not self.greets:
                 self._drain()
             self._loop = asyncio.get_running_loop()
-            self._loop.add_reader(self._rtp.fileno(), self._read)
+            self._loop.add_reader(self._rtp.fileno(), lambda: self._read(self._now_ms()))
             self._loop.add_reader(self._rtcp.fileno(), self._read_report)
+
+    def read(self, now_ms: int) -> None:
+        """What came by RTP's port. Once somebody asks, who must go on every 20 ms, no packet wakes the loop any more.
+
+        So one wake-up serves all legs. Nothing is heard later for it, as the leg's clock is what takes packets on.
+        """
+        if self._loop is None:
+            return
+        if not self._paced:
+            self._paced = True
+            self._loop.remove_reader(self._rtp.fileno())
+        self._read(now_ms)
 
     def talk_to(self, host: str, port: int, report_port: int, *, mux: bool) -> None:
         """Where the peer says that it is."""
@@ -89,7 +111,8 @@ class MediaPort:
 
     def close(self) -> None:
         if self._loop is not None:
-            self._loop.remove_reader(self._rtp.fileno())
+            if not self._paced:
+                self._loop.remove_reader(self._rtp.fileno())
             self._loop.remove_reader(self._rtcp.fileno())
             self._loop = None
         self._rtp.close()
@@ -103,23 +126,25 @@ class MediaPort:
             except OSError:
                 continue
 
-    def _read(self) -> None:
+    def _read(self, now_ms: int) -> None:
         for _ in range(MAX_AT_ONCE):
             try:
-                data, address = self._rtp.recvfrom(MAX_DATAGRAM_BYTES)
-            except OSError:  # nothing more, or what the system says of a packet that we sent
+                data, ancillary, _, address = self._rtp.recvmsg(MAX_DATAGRAM_BYTES, _ANCILLARY_BYTES)
+            except BlockingIOError:
                 return
+            except OSError:  # what the system says of a packet that we sent
+                continue
+            self.arrived_ms = now_ms - _age_ms(ancillary)
             address = address[:2]
-            if address != self._locked and not self._chosen(address, data):
+            if address != self._locked and not self._chosen(address, data, now_ms):
                 self.strays += 1
             elif self._mux and len(data) > 1 and 192 <= data[1] <= 223:
                 self._reported(data)  # RFC 5761, 4
             elif self._received(data):
-                self._heard_ms = self._now_ms()
+                self._heard_ms = now_ms
 
-    def _chosen(self, address: Address, data: bytes) -> bool:
+    def _chosen(self, address: Address, data: bytes, now_ms: int) -> bool:
         """Whether this is now whom we listen to, and talk to."""
-        now_ms = self._now_ms()
         if self._locked is not None and now_ms - self._heard_ms < QUIET_MS:
             return False
         stranger = address != self._negotiated
@@ -158,6 +183,15 @@ def _send(through: socket.socket, data: bytes, to: Address) -> None:
         return
 
 
+def _age_ms(ancillary: list[tuple[int, int, bytes]]) -> int:
+    """For how long a packet has waited; 0 where the system does not say."""
+    if not ancillary:
+        return 0
+    seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
+    age_ms: int = (time.time_ns() - nanoseconds) // 1_000_000 - seconds * 1000
+    return min(max(age_ms, 0), MAX_AGE_MS)
+
+
 def _pair(host: str, first_port: int, last_port: int, start: int) -> tuple[socket.socket, socket.socket]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     evens = range(first_port + first_port % 2, last_port, 2) if last_port else range(0)
@@ -177,6 +211,8 @@ def _pair(host: str, first_port: int, last_port: int, start: int) -> tuple[socke
         for one in (rtp, rtcp):
             one.setblocking(False)
             one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        if sys.platform == "linux":
+            rtp.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         return rtp, rtcp
     raise NoPort("no UDP port is free for media")
 

@@ -171,6 +171,7 @@ class Session:
 
     def tick(self, now_ms: int) -> None:
         self._now_ms = now_ms
+        self.port.read(now_ms)
         stream, leg = self.audio_stream, self.leg
         if stream is None or leg is None:
             return
@@ -223,7 +224,7 @@ class Session:
         except SrtpError:
             stream.bad_packets += 1
             return False
-        return stream.rtp(packet)
+        return stream.rtp(packet, self.port.arrived_ms)
 
     def _rtcp(self, packet: bytes) -> None:
         if self._keys.handshake(packet, report=True) or self.audio_stream is None or self.over:
