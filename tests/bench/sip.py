@@ -7,6 +7,7 @@ and how fast it is.
 
 import argparse
 import asyncio
+import gc
 import os
 import socket
 import subprocess
@@ -36,7 +37,7 @@ from tests.bench.webrtc import AGENT_SHARE, frames
 from tests.bench.wire import Wire
 
 SETTLE_S: Final = 3.0
-WINDOW_S: Final = 15.0
+WINDOW_S: Final = 10.0
 TALK_S: Final = 30.0  # of callers who interrupt
 TALKERS: Final = 50
 SLOTS: Final = FRAME_MS  # of 1 ms: telephones do not send all at once
@@ -227,6 +228,8 @@ def show_cost(out: Console, count: int, servers: Sequence[tuple[str, ServerOf]])
 
 def show_conversation(out: Console, count: int) -> None:
     recorded = voices.record(Telephone.rate_hz, ulaw=Telephone.ulaw)
+    gc.collect()
+    gc.freeze()
     with whole() as server:
         heard = uvloop.run(conversation(server, recorded, count))
     measured = {
@@ -247,7 +250,6 @@ def main() -> None:
     given = parser.parse_args()
     out = Console(highlight=False, width=max(140, Console().width))
     machine.pin(os.getpid(), machine.LOAD_CORE)
-    machine.prefer(os.getpid())
     for line in machine.describe():
         out.print(line)
     path: tuple[str, ServerOf] = ("media path", media_alone)
