@@ -37,11 +37,8 @@ class Keys:
         self._srtp: Srtp | None = None
         self._report_srtp: Srtp | None = None  # of RTCP that has its own port and so its own handshake (RFC 5764, 3)
         self._handshakes: tuple[Handshake, Handshake] | None = None  # of RTP, of RTCP
-
-    @property
-    def ready(self) -> bool:
+        self.ready = True
         """Packets pass."""
-        return self._srtp is not None or not any(self._wanted)
 
     def follow(self, agreed: Agreed) -> None:
         """The same keys, or the same certificate in the same part, change nothing: packets are counted on."""
@@ -55,8 +52,10 @@ class Keys:
             self._spawn(_close(self._handshakes))
         self._handshakes = None
         self._port.greets = agreed.fingerprint is not None and agreed.fingerprint.active
+        self.ready = not any(wanted)
         if agreed.ours is not None and agreed.theirs is not None:
             self._srtp = Srtp.of(agreed.ours, agreed.theirs)
+            self.ready = True
         elif agreed.fingerprint is not None:
             self._begin(agreed.fingerprint)
 
@@ -76,6 +75,7 @@ class Keys:
             srtp = await rtp.keys(HANDSHAKE_S)
             if handshakes is self._handshakes:
                 self._srtp = srtp
+                self.ready = True
                 self._port.greets = False
             if not self._mux:
                 srtp = await rtcp.keys(HANDSHAKE_S)

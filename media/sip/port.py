@@ -33,7 +33,8 @@ class MediaPort:
     """Even port for RTP, the next one for RTCP (RFC 3550, 11). What is read goes to the two callbacks.
 
     Packets are taken from the negotiated address. As long as none comes from there, the first source that sends
-    several may take its place: a peer behind an address translation does not know its own address (RFC 4961).
+    several may take its place: a peer behind an address translation does not know its own address (RFC 4961). The
+    negotiated address takes it back with its first packet, and once anything of worth came, no other host may have it.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class MediaPort:
         self.stray_reports = 0
         self.arrived_ms = 0  # when the packet came that is given just now
         self.greets = False  # a DTLS handshake may be begun from anywhere: the certificate tells by whom
+        self.moved: Callable[[], None] = lambda: None  # told when another source is chosen
         self._now_ms = now_ms
         self._rtp, self._rtcp = _pair(host, first_port, last_port, start)
         self.port: int = self._rtp.getsockname()[1]
@@ -56,6 +58,8 @@ class MediaPort:
         self._to: Address | None = None
         self._locked: Address | None = None
         self._heard_ms = 0  # when the chosen source was last heard
+        self._worth = False  # something that it sent was worth anything
+        self._reports_heard = False
         self._candidate: tuple[Address, int] = (("", 0), 0)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._paced = False
@@ -92,7 +96,13 @@ class MediaPort:
         self._to = (host, port) if usable else None
         self._report_to = (host, report_port) if usable else None
         self._locked = None
+        self._worth = self._reports_heard = False
         self._candidate = (("", 0), 0)
+
+    @property
+    def heard(self) -> bool:
+        """Whether anybody there sends to us, too."""
+        return self._locked is not None or self._reports_heard
 
     @property
     def address(self) -> Address | None:
@@ -142,12 +152,15 @@ class MediaPort:
                 self._reported(data)  # RFC 5761, 4
             elif self._received(data):
                 self._heard_ms = now_ms
+                self._worth = True
 
     def _chosen(self, address: Address, data: bytes, now_ms: int) -> bool:
         """Whether this is now whom we listen to, and talk to."""
-        if self._locked is not None and now_ms - self._heard_ms < QUIET_MS:
-            return False
         stranger = address != self._negotiated
+        if stranger and self._locked is not None:
+            known = address[0] in (self._locked[0], self._negotiated[0])
+            if now_ms - self._heard_ms < QUIET_MS or (self._worth and not known):
+                return False
         if stranger and not (self.greets and self._locked is None and data and 20 <= data[0] <= 63):
             if not data or not 0x80 <= data[0] <= 0xBF:  # RFC 7983, 7
                 return False
@@ -156,8 +169,10 @@ class MediaPort:
             self._candidate = address, count
             if count < LOCK_PACKETS:
                 return False
+        if self._locked is not None:
+            self.moved()
         self._locked = self._to = address
-        self._heard_ms = now_ms
+        self._heard_ms, self._worth = now_ms, False
         if self._report_to is not None and self._report_to[0] != address[0]:
             self._report_to = address[0], address[1] + 1
         return True
@@ -171,6 +186,7 @@ class MediaPort:
             source = self._locked or self._negotiated
             if address[0] == source[0]:
                 self._report_to = address[:2]
+                self._reports_heard = True
                 self._reported(data)
             else:
                 self.stray_reports += 1

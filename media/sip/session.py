@@ -1,6 +1,7 @@
 """One SIP leg: its call, its description, its RTP, and the leg's `Wire`."""
 
 import asyncio
+import ipaddress
 import logging
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -22,6 +23,7 @@ from media.srtp import SrtpError
 PLAYED_LATER_MS: Final = 60  # the phone's own jitter buffer; what has not passed it counts as not heard
 QUIET_MS: Final = 15_000  # without RTP: is the peer still there?
 WATCH_MS: Final = 500
+UNPROVEN_MS: Final = 30_000  # for which sound goes where nobody has shown to want it
 MEASURE_MS: Final = 10_000  # between two measurements that the call is told
 DIGITS: Final = frozenset("0123456789*#")
 
@@ -76,6 +78,9 @@ class Session:
         self._measure_due_ms = 0
         self._heard = (0, 0)  # packets so far, and since when it is that many
         self._asked = False  # whether the peer is there
+        self._mute = False
+        self._since_ms = 0  # that the peer's address is what it is
+        port.moved = self._moved
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -100,6 +105,9 @@ class Session:
         before, self._agreed = self._agreed, agreed
         self.port.talk_to(agreed.host, agreed.port, agreed.report_port, mux=agreed.mux)
         self._keys.follow(agreed)
+        if before is None or (before.host, before.port) != (agreed.host, agreed.port):
+            self._since_ms = self._time_ms()
+            self._mute = self._floods(agreed)
         same = before is not None and (before.codec, before.receive_type, before.packet_ms, before.event_types) == (
             agreed.codec,
             agreed.receive_type,
@@ -193,6 +201,7 @@ class Session:
 
     def _watch(self, stream: RtpAudio) -> None:
         """Phones may be silent on purpose, so one that is quiet is asked whether it is there."""
+        self._mute = self._agreed is not None and self._floods(self._agreed)
         packets, since_ms = self._heard
         if stream.receiver.packets != packets or not since_ms:
             self._heard = (stream.receiver.packets, self._now_ms)
@@ -201,13 +210,28 @@ class Session:
             self._asked = True
             self.call.modification.refresh(self._now_ms)
 
+    def _floods(self, agreed: Agreed) -> bool:
+        """Whether the sound goes to somebody who never asked for it.
+
+        A peer may name any address. Its own is proven by its ACK, another one by packets that come from there.
+        """
+        dialog = self.call.dialog if self.call is not None else None
+        if dialog is None or self.port.heard or agreed.host == dialog.hop.host:
+            return False
+        return _is_this_machine(agreed.host) or self._time_ms() - self._since_ms > UNPROVEN_MS
+
+    def _moved(self) -> None:
+        """Another source is listened to."""
+        if self.audio_stream is not None:
+            self.audio_stream.release()
+
     def _time_ms(self) -> int:
         return int(self._loop.time() * 1000)
 
     # Packets
 
     def _transmit(self, packet: bytes) -> None:
-        if self._agreed is not None and self._agreed.sends:
+        if self._agreed is not None and self._agreed.sends and not self._mute:
             self._keys.send(packet)
 
     def _transmit_report(self, packet: bytes) -> None:
@@ -400,3 +424,10 @@ class Session:
         if call is not None:
             call.hang_up(self._time_ms(), reason)
         self.done.set()
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

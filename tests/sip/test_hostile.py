@@ -19,6 +19,8 @@ from app.ports import StoreError
 from media.leg import CloseCode
 from media.sip import guard as guards
 from media.sip import message as sip
+from media.sip import port as ports
+from media.sip import session as sessions
 from media.sip import streams
 from media.sip.auth import Answerer, Credentials
 from media.sip.guard import MAX_UNKNOWN_PER_S
@@ -26,8 +28,8 @@ from media.sip.message import Hop
 from tests.clients.certificate import self_signed
 from tests.clients.process import LOCALHOST
 from tests.e2e.server import Server, running
-from tests.sip.caller import Caller, Socket, caller, opened
-from tests.sip.calls import TALK, gate
+from tests.sip.caller import Caller, Socket, Source, caller, opened
+from tests.sip.calls import TALK, gate, session
 
 SDP = "v=0\r\no=- 1 1 IN IP4 {0}\r\ns=-\r\nc=IN IP4 {0}\r\nt=0 0\r\nm=audio {1} RTP/AVP 0\r\n"
 QUIET_S = 0.3  # in which nothing comes
@@ -370,3 +372,164 @@ def test_all_of_it_on_the_event_loop_that_is_used_in_earnest(tmp_path: Path) -> 
         patch.setattr(streams, "FIRST_MESSAGE_S", 0.7)
         patch.setattr(streams, "STRANGER_S", 0.7)
         uvloop.run(attacked())
+
+
+# Callers
+
+
+async def test_an_address_that_never_asked_is_not_flooded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "UNPROVEN_MS", 700)
+    monkeypatch.setattr(sessions, "_is_this_machine", lambda host: False)
+    async with running(tmp_path, flows=[TALK], sip_port=0) as server, opened() as phone, opened("127.0.0.9") as victim:
+        sdp = SDP.format("127.0.0.9", victim.port)
+        await called(server, phone, sdp)
+        await server.until(lambda: victim.came)
+        await server.until(lambda: session(server)._mute)
+        heard = len(victim.came)
+        await asyncio.sleep(QUIET_S)
+        assert len(victim.came) == heard
+        source = Source()
+        for _ in range(3):
+            victim.send(source.packet(), session(server).port.port)
+        await server.until(lambda: len(victim.came) > heard)
+
+
+async def test_no_caller_sends_sound_to_the_services_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, flows=[TALK], sip_port=0) as server, opened() as phone, opened("127.0.0.9") as victim:
+        await called(server, phone, SDP.format("127.0.0.9", victim.port))
+        await asyncio.sleep(QUIET_S)
+        assert victim.came == []
+
+
+@pytest.mark.parametrize("host", ["224.0.0.1", "0.0.0.0", "255.255.255.255", "nobody.invalid", "::1"])
+async def test_addresses_that_nobody_has_are_sent_nothing(tmp_path: Path, host: str) -> None:
+    async with running(tmp_path, flows=[TALK], sip_port=0) as server, opened() as phone:
+        await called(server, phone, SDP.format(host, 4000))
+        await asyncio.sleep(QUIET_S)
+        assert session(server).port.address is None
+
+
+async def called(server: Server, phone: Socket, sdp: str, call_id: str = "c") -> str:
+    """Our tag, once the call stands."""
+    phone.send(message("INVITE", body=sdp, call_id=call_id), gate(server).port)
+    await server.until(lambda: final(phone))
+    tag = re.search(rb"^To:.*;tag=(\w+)", final(phone)[0], re.MULTILINE)[1].decode()  # type: ignore[index]
+    phone.send(message("ACK", to_tag=tag, call_id=call_id), gate(server).port)
+    await server.until(lambda: any(one.leg is not None for one in gate(server).sessions))
+    return tag
+
+
+async def test_who_sprays_packets_keeps_no_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "QUIET_MS", 100)
+    async with (
+        running(tmp_path, flows=[TALK], sip_port=0) as server,
+        opened() as phone,
+        opened() as ear,
+        opened("127.0.0.2") as thief,
+    ):
+        await called(server, phone, SDP.format(LOCALHOST, ear.port))
+        port, stolen, right = session(server).port, Source(), Source()
+        for _ in range(5):
+            thief.send(stolen.packet(), port.port)
+            await asyncio.sleep(0.02)
+        await server.until(lambda: thief.came)  # nobody else has said anything yet
+        for _ in range(5):
+            ear.send(right.packet(), port.port)
+            await asyncio.sleep(0.02)
+        await server.until(lambda: port.address == (LOCALHOST, ear.port))
+        stream = session(server).audio_stream
+        assert stream is not None
+        await server.until(lambda: stream.receiver.ssrc == right.ssrc)
+        await asyncio.sleep(QUIET_S)
+        had, strays = len(thief.came), port.strays
+        for _ in range(10):
+            thief.send(stolen.packet(), port.port)
+            await asyncio.sleep(0.02)
+        await server.until(lambda: port.strays == strays + 10)
+        assert len(thief.came) == had
+        assert stream.receiver.ssrc == right.ssrc
+
+
+async def test_who_does_not_know_the_tags_gets_nothing(tmp_path: Path) -> None:
+    async with (
+        running(tmp_path, flows=[TALK], sip_port=0) as server,
+        opened() as phone,
+        opened("127.0.0.2") as thief,
+    ):
+        tag = await called(server, phone, SDP.format(LOCALHOST, phone.port))
+        sdp = SDP.format("127.0.0.2", thief.port)
+        for method in ("BYE", "INVITE", "UPDATE", "INFO", "REFER", "NOTIFY", "PRACK"):
+            body = sdp if method in ("INVITE", "UPDATE") else ""
+            guesses: list[dict[str, Any]] = [
+                {"to_tag": "guessed"},
+                {"to_tag": tag, "tag": "guessed"},
+                {"to_tag": tag, "call_id": "other"},
+            ]
+            for guess in guesses:
+                given: dict[str, Any] = {"call_id": "c", "sequence": 50} | guess
+                thief.send(message(method, body=body, **given), gate(server).port)
+        await server.until(lambda: len(thief.came) == 21)
+        assert {status(one) for one in thief.came} == {481}
+        thief.came.clear()
+        wrong = [f"c;to-tag={tag};from-tag=guessed", "c;to-tag=guessed;from-tag=mine", f"x;to-tag={tag};from-tag=mine"]
+        wrong.append(f"c;to-tag={tag};from-tag=mine;early-only")
+        for replaces in wrong:
+            thief.send(message("INVITE", body=sdp, more=f"Replaces: {replaces}\r\n"), gate(server).port)
+        await server.until(lambda: len(final(thief)) >= 4)
+        assert {status(one) for one in final(thief)} == {481}
+        (talking,) = gate(server).sessions
+        assert talking.leg is not None
+        assert talking.port.address == (LOCALHOST, phone.port)
+        phone.send(
+            message("REFER", to_tag=tag, call_id="c", sequence=60, more="Refer-To: <sip:+900@x>\r\n"), gate(server).port
+        )
+        await server.until(lambda: 603 in {status(one) for one in phone.came})
+
+
+async def test_a_call_that_rings_is_cancelled_from_where_it_came(tmp_path: Path) -> None:
+    async with (
+        running(tmp_path, flows=[TALK], sip_port=0, sip_ring_ms=20_000) as server,
+        opened() as phone,
+        opened("127.0.0.2") as thief,
+    ):
+        call = {"call_id": "c", "branch": "guessable"}
+        phone.send(message("INVITE", body=SDP.format(LOCALHOST, 4000), **call), gate(server).port)  # type: ignore[arg-type]
+        await server.until(lambda: 180 in {status(one) for one in phone.came})
+        thief.send(message("CANCEL", **call), gate(server).port)  # type: ignore[arg-type]
+        await server.until(lambda: thief.came)
+        assert status(thief.came[0]) == 481
+        assert not final(phone)
+        phone.send(message("CANCEL", **call), gate(server).port)  # type: ignore[arg-type]
+        await server.until(lambda: {status(one) for one in final(phone)} == {200, 487})
+
+
+def files_open() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_nothing_is_left_of_calls_that_nobody_acknowledges_or_ends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = files_open()
+    async with running(tmp_path, flows=[TALK], sip_port=0, sip_users=USERS) as server, opened() as phone:
+        found = gate(server)
+        for n in range(40):
+            phone.send(message("INVITE", body=SDP.format(LOCALHOST, 4000), call_id=f"c{n}"), found.port)
+        for _ in range(100):
+            phone.send(message("INVITE", body="v=0\r\nnonsense", more="X: \x1b[31m\r\n"), found.port)
+        stream = [await asyncio.open_connection(LOCALHOST, found.port) for _ in range(5)]
+        await server.until(lambda: len(final(phone)) >= 140)
+        assert found.sessions
+    for _, writer in stream:
+        writer.close()
+    await asyncio.sleep(QUIET_S)
+    assert not found.sessions
+    assert not found._called
+    assert found._reception._waiting.total() == 0
+    assert not found._streams.all
+    assert found._alarm is None or found._alarm.cancelled()
+    assert files_open() <= before + 3
+    assert "\x1b" not in caplog.text
+    assert "a-long-password" not in caplog.text + repr(found.options) + repr(found._asker)
