@@ -58,7 +58,8 @@ from media.leg import CloseCode
 from media.sip import message as sip
 from media.sip.auth import Credentials
 from media.sip.negotiation import Security
-from media.sip.server import SipOptions, SipServer
+from media.sip.options import SipOptions
+from media.sip.server import SipServer
 from media.sip.trunks import Trunk
 from media.webrtc.peer import Addresses
 from media.webrtc.server import WebRtcServer

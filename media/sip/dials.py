@@ -1,22 +1,21 @@
 """Calls of ours: by which trunk and which way, and what comes of them. Whether one is allowed was decided before."""
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import quote
 
 from media.gateway import Admission, Callee, Dial, Dialling, Refused
 from media.leg import CloseCode
 from media.sip import message as sip
+from media.sip.agent import Agent
 from media.sip.auth import Answerer
+from media.sip.legs import Legs
 from media.sip.message import Hop, MessageError, Written
 from media.sip.negotiation import Local, Negotiation
 from media.sip.port import NoPort
 from media.sip.resolve import Unresolved
 from media.sip.session import Session
 from media.sip.trunks import Resolves, Trunk, Trunks
-
-if TYPE_CHECKING:
-    from media.sip.server import SipServer
 
 MAX_WAYS: Final = 4  # that are tried, where the first ones do not answer at all
 USER: Final = "+*#.-_"  # that stands in a user part as it is
@@ -27,17 +26,18 @@ log = logging.getLogger("voicegate.sip")
 class Dials:
     """Implements `media.gateway.Dialler`."""
 
-    def __init__(self, server: "SipServer", trunks: Trunks, resolver: Resolves) -> None:
-        self._server = server
+    def __init__(self, agent: Agent, legs: Legs, trunks: Trunks, resolver: Resolves) -> None:
+        self._agent = agent
+        self._legs = legs
         self._trunks = trunks
         self._resolver = resolver
 
     def dial(self, dial: Dial, callee: Callee) -> Dialling:
-        if self._server.stopping:
+        if self._agent.stopping:
             raise Refused(CloseCode.going_away, "the server stops")
         target, trunk = self._target(dial.to)
         outgoing = _Outgoing(dial, callee, target, trunk)
-        self._server.spawn(self._place(outgoing))
+        self._agent.spawn(self._place(outgoing))
         return outgoing
 
     def _target(self, to: str) -> tuple[Written, Trunk | None]:
@@ -56,7 +56,6 @@ class Dials:
 
     async def _place(self, outgoing: "_Outgoing") -> None:
         """One call, to its end."""
-        server = self._server
         try:
             hops = await self._resolver.resolve(outgoing.target)
             for at, hop in enumerate(hops[:MAX_WAYS]):
@@ -73,30 +72,30 @@ class Dials:
             log.error("a SIP leg failed: %s", type(error).__name__)
             outgoing.not_reached(500)
         finally:
-            server.arm()
+            self._agent.arm()
 
     async def _by(self, hop: Hop, outgoing: "_Outgoing") -> bool:
         """Whether there was not even an answer, and another way is to be tried (RFC 3263, 4.3)."""
-        server, dial, trunk = self._server, outgoing.dial, outgoing.trunk
-        port = server.open_port(hop.host)
+        agent, dial, trunk = self._agent, outgoing.dial, outgoing.trunk
+        port = self._legs.open_port(hop.host)
         try:
-            local = Local(server.local_host(hop.host), port.port, port.report_port)
-            negotiation = Negotiation(local, server.options.codecs, server.options.security)
-            session = outgoing.session = server.new_session(negotiation, port)
+            local = Local(agent.local_host(hop.host), port.port, port.report_port)
+            negotiation = Negotiation(local, agent.options.codecs, agent.options.security)
+            session = outgoing.session = self._legs.new_session(negotiation, port)
             session.admission = Admission("", dial.leg, "", outgoing.callee)
             session.ringing = outgoing
             outgoing.again = False
-            session.call = server.endpoint.invite(
+            session.call = agent.endpoint.invite(
                 outgoing.target,
                 self._caller(dial, trunk, local),
                 hop,
                 session,
-                server.now_ms(),
+                agent.now_ms(),
                 answer_ms=dial.answer_ms,
                 answerer=Answerer(trunk.credentials) if trunk is not None and trunk.credentials is not None else None,
             )
-            server.arm()
-            await server.attend(session, hop.host)
+            agent.arm()
+            await self._legs.attend(session, hop.host)
         finally:
             port.close()
         return outgoing.again
@@ -104,7 +103,7 @@ class Dials:
     def _caller(self, dial: Dial, trunk: Trunk | None, local: Local) -> str:
         user = dial.caller or (trunk.caller if trunk is not None else "") or sip.SOFTWARE.lower()
         host = f"[{local.host}]" if ":" in local.host else local.host
-        at = trunk.uri.host if trunk is not None else f"{host}:{self._server.port}"
+        at = trunk.uri.host if trunk is not None else f"{host}:{self._agent.transport.port}"
         return f"<sip:{quote(user, safe=USER)}@{at}>"
 
 

@@ -14,7 +14,7 @@ from media.sip.guard import Trust
 from media.sip.message import Framer, Hop, MessageError
 
 if TYPE_CHECKING:
-    from media.sip.server import SipOptions
+    from media.sip.options import SipOptions
 
 MAX_STREAMS: Final = 5000
 MAX_STREAMS_PER_ADDRESS: Final = 200

@@ -13,7 +13,7 @@ from media.sip.registration import Registration
 from media.sip.resolve import Unresolved
 
 if TYPE_CHECKING:
-    from media.sip.server import SipServer
+    from media.sip.agent import Agent
 
 RESOLVE_S: Final = 300  # between two looks at where a trunk is
 RETRY_S: Final = 30  # after one that found nothing
@@ -85,9 +85,9 @@ class Line:
 
 
 class Trunks:
-    def __init__(self, server: "SipServer", given: Sequence[Trunk], resolver: Resolves) -> None:
+    def __init__(self, agent: "Agent", given: Sequence[Trunk], resolver: Resolves) -> None:
         self.lines = [Line(trunk) for trunk in given]
-        self._server = server
+        self._agent = agent
         self._resolver = resolver
 
     def for_numbers(self) -> Trunk | None:
@@ -131,26 +131,26 @@ class Trunks:
         return True
 
     def _use(self, line: Line) -> None:
-        server, trunk, now_ms = self._server, line.trunk, self._server.now_ms()
+        agent, trunk, now_ms = self._agent, line.trunk, self._agent.now_ms()
         if line.health is None:
-            line.health = Health(server.endpoint, trunk.uri, f"<{trunk.account}>", line.hops[0], line)
+            line.health = Health(agent.endpoint, trunk.uri, f"<{trunk.account}>", line.hops[0], line)
             line.health.start(now_ms)
         line.health.hop = line.hops[0]
         if line.registration is not None:
             line.registration.use(line.hops)
         elif trunk.register:
             answerer = Answerer(trunk.credentials) if trunk.credentials is not None else None
-            line.registration = Registration(server.endpoint, trunk.account, line.hops, line, answerer=answerer)
+            line.registration = Registration(agent.endpoint, trunk.account, line.hops, line, answerer=answerer)
             line.registration.start(now_ms)
-        server.arm()
+        agent.arm()
 
     async def _leave(self, line: Line) -> None:
         if line.health is not None:
             line.health.stop()
         if line.registration is None:
             return
-        line.registration.stop(self._server.now_ms())
-        self._server.arm()
+        line.registration.stop(self._agent.now_ms())
+        self._agent.arm()
         try:
             async with asyncio.timeout(LEAVE_S):
                 await line.left.wait()

@@ -7,7 +7,8 @@ import uvloop
 
 from media.audio import Pcm
 from media.clock import Ticker
-from media.sip.server import SipOptions, SipServer
+from media.sip.options import SipOptions
+from media.sip.server import SipServer
 from tests.bench.media_server import PERIOD_S, RATES_HZ, Desk, speech
 
 

@@ -22,17 +22,18 @@ from flows.model import TransferBy
 from flows.schema import LimitsSpec
 from media import rtp, rtp_audio, sdp, srtp
 from media.sip import (
+    admission,
     dials,
     endpoint,
     guard,
     health,
     keys,
+    legs,
     message,
     port,
     refer,
     refresh,
     registration,
-    server,
     session,
     streams,
     transaction,
@@ -96,7 +97,7 @@ def test_limits_of_sip_are_those_of_the_code() -> None:
         ),
         "a description (SDP)": f"{sdp.MAX_SDP_BYTES} bytes, {sdp.MAX_LINES} lines, {sdp.MAX_SECTIONS} media",
         "calls that ring or talk": f"{endpoint.MAX_CALLS}, far above `VOICEGATE_MAX_CALLS`",
-        "INVITEs that wait to be admitted": str(server.MAX_WAITING),
+        "INVITEs that wait to be admitted": str(legs.MAX_WAITING),
         "TCP and TLS connections": f"{streams.MAX_STREAMS}, of one address {streams.MAX_STREAMS_PER_ADDRESS}",
         "connections of those who have not signed in": (
             f"{streams.MAX_STRANGERS}, of one address {streams.MAX_STRANGERS_PER_ADDRESS};"
@@ -117,7 +118,7 @@ def test_timers_are_those_of_the_code() -> None:
     assert found["a request without an answer"] == f"given up after {life_s} s"
     assert found["a 200 without an ACK"] == f"repeated for {life_s} s, then a BYE"
     assert f"waits {core.REATTACH_MS // 1000} s" in found["a connection that is lost"]
-    assert server.RESUME_S * 1000 >= core.REATTACH_MS
+    assert admission.RESUME_S * 1000 >= core.REATTACH_MS
 
 
 def test_how_trunks_are_kept_is_as_in_the_code() -> None:
@@ -169,7 +170,7 @@ def test_methods_are_all_there() -> None:
 
 def refusals() -> set[int]:
     """All answers from 400 on that stand in the code: where something is refused, and for the gateway's refusals."""
-    found = set(server._CODES.values())
+    found = set(admission._CODES.values())
     for file in (ROOT / "media" / "sip").glob("*.py"):
         calls = [node for node in ast.walk(ast.parse(text_of(file))) if isinstance(node, ast.Call)]
         for call in calls:

@@ -198,7 +198,7 @@ async def test_a_flood_of_strangers_is_answered_so_often_and_remembered_never(tm
         assert len(socket.came) <= 2 * MAX_UNKNOWN_PER_S
         assert not gate(server).endpoint.transactions.servers
         assert not gate(server).endpoint.calls
-        assert not gate(server)._asker._counts
+        assert not gate(server).screening.asker._counts
 
 
 def signed(method: str, user: str, password: str, challenge: bytes, **given: Any) -> bytes:
@@ -258,7 +258,7 @@ async def test_streams_of_strangers_are_few_and_short(tmp_path: Path, monkeypatc
     monkeypatch.setattr(streams, "STRANGER_S", 1.0)
     monkeypatch.setattr(streams, "MAX_STRANGERS_PER_ADDRESS", 5)
     async with running(tmp_path, flows=[TALK], sip_port=0, sip_users=USERS) as server:
-        found, port = gate(server)._streams, gate(server).port
+        found, port = gate(server).agent.transport.streams, gate(server).port
         half = message("OPTIONS", transport=TCP)[:-20]
         whole = message("OPTIONS", transport=TCP)
         said = await read_from_each(port, [b"", half, b"\r\n\r\n" * 50, *[whole] * 7])
@@ -278,7 +278,7 @@ async def test_handshakes_that_never_end_are_counted_and_ended(tmp_path: Path, m
     pem = self_signed(tmp_path / "tls.pem")
     tls: dict[str, Any] = {"sip_tls_port": 0, "sip_tls_certificate": pem, "sip_tls_key": pem}
     async with running(tmp_path, flows=[TALK], sip_port=0, sip_users=USERS, **tls) as server:
-        found, port = gate(server)._streams, gate(server).tls_port
+        found, port = gate(server).agent.transport.streams, gate(server).tls_port
         hellos = (b"", b"\x16\x03\x01\x02\x00", b"OPTIONS sip:x SIP/2.0\r\n\r\n", b"\0" * 2000)
         said = await read_from_each(port, hellos * 5)
         assert not any(b"SIP/2.0" in one for one in said)
@@ -361,10 +361,10 @@ def test_all_of_it_on_the_event_loop_that_is_used_in_earnest(tmp_path: Path) -> 
             assert said == [b""] * 6
             assert status(await read_all(LOCALHOST, plain, message("OPTIONS", transport=TCP))) == 401
             assert status(await read_all(LOCALHOST, secure, message("OPTIONS", transport="TLS"), tls=True)) == 401
-            await server.until(lambda: not gate(server)._streams.all)
+            await server.until(lambda: not gate(server).agent.transport.streams.all)
             for host in ("::1", "224.0.0.1", "0.0.0.0", "255.255.255.255", "a..b", "x" * 70):
-                gate(server).send(Hop("udp", host, 5070), b"OPTIONS sip:x SIP/2.0\r\n\r\n")
-            gate(server).send(Hop("tcp", "a..b", 5070), b"OPTIONS sip:x SIP/2.0\r\n\r\n")
+                gate(server).agent.send(Hop("udp", host, 5070), b"OPTIONS sip:x SIP/2.0\r\n\r\n")
+            gate(server).agent.send(Hop("tcp", "a..b", 5070), b"OPTIONS sip:x SIP/2.0\r\n\r\n")
             await asyncio.sleep(QUIET_S)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -526,10 +526,10 @@ async def test_nothing_is_left_of_calls_that_nobody_acknowledges_or_ends(
         writer.close()
     await asyncio.sleep(QUIET_S)
     assert not found.sessions
-    assert not found._called
-    assert found._reception._waiting.total() == 0
-    assert not found._streams.all
-    assert found._alarm is None or found._alarm.cancelled()
+    assert not found.legs._called
+    assert found.legs.reception._waiting.total() == 0
+    assert not found.agent.transport.streams.all
+    assert found.agent._alarm is None or found.agent._alarm.cancelled()
     assert files_open() <= before + 3
     assert "\x1b" not in caplog.text
-    assert "a-long-password" not in caplog.text + repr(found.options) + repr(found._asker)
+    assert "a-long-password" not in caplog.text + repr(found.options) + repr(found.screening.asker)

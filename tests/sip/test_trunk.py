@@ -64,4 +64,4 @@ async def test_a_wrong_password_is_not_tried_again_at_once(tmp_path: Path) -> No
         assert server.gate.sip is not None
         (line,) = server.gate.sip.trunks.lines
         assert line.registration is not None
-        assert line.registration.next_ms - server.gate.sip.now_ms() > 60_000
+        assert line.registration.next_ms - server.gate.sip.agent.now_ms() > 60_000
