@@ -4,7 +4,7 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from app.core.state import CallState, Phase, Quality, ToolState, TransferLine
+from app.core.state import CallState, Phase, Quality, ReferralLine, ToolState, TransferLine
 from flows.model import Flow, Value
 
 INTERNAL_ERROR = "internal-error"
@@ -47,6 +47,7 @@ class Cdr(Struct, frozen=True, forbid_unknown_fields=True):
     answerer: str = ""  # who answered it: "human", "machine", ...
     quality: Quality | None = None  # of the caller's leg, over RTP
     transfers: tuple[TransferLine, ...] = ()
+    referrals: tuple[ReferralLine, ...] = ()  # who took the caller's place, as its side asked
     answered_ms: int | None = None  # after which somebody did; None: nobody, or it came to us
 
 
@@ -107,6 +108,7 @@ def build(flow: Flow, state: CallState) -> Cdr:
         listeners=tuple(state.listeners),
         quality=state.quality,
         transfers=tuple(state.transfers),
+        referrals=tuple(state.referrals),
         placed_by=state.placed.by if state.placed is not None else "",
         answerer=state.placed.answerer if state.placed is not None else "",
         answered_ms=(state.placed.answered_ms or None) if state.placed is not None else None,

@@ -6,7 +6,7 @@ call ends when nothing is left to do. Everything that a late fact could break is
 
 from typing import assert_never
 
-from app.core import gate, legs, placing, prompt, replies, slots, steps, transfer, turns
+from app.core import gate, legs, placing, prompt, referral, replies, slots, steps, transfer, turns
 from app.core.call import Call
 from app.core.effects import AnyEffect, EndCall, Listen
 from app.core.events import (
@@ -14,6 +14,7 @@ from app.core.events import (
     AnswererHeard,
     AnyEvent,
     CallerHungUp,
+    CallerReferred,
     CallFailed,
     CallPlaced,
     CallRang,
@@ -34,6 +35,7 @@ from app.core.events import (
     PlayoutHeld,
     PlayoutStarted,
     PlayoutStopped,
+    ReferralFailed,
     ReplyEnded,
     ReplyFailed,
     Sentence,
@@ -158,6 +160,10 @@ def _dispatch(call: Call, event: AnyEvent) -> None:
         case TransferFailed():
             transfer.failed(call, event)
             legs.connect(call)
+        case CallerReferred():
+            referral.asked(call, event)
+        case ReferralFailed():
+            referral.failed(call, event)
         case PlayoutStarted(gen=gen):
             if call.state.reply is not None and call.state.reply.gen == gen:
                 call.state.reply.audible = True
@@ -238,23 +244,25 @@ def _leg(
             if leg == state.leg and state.attached:
                 state.attached = False
                 turns.reset(call)
-                if state.phase is Phase.live:
+                if state.phase is not Phase.live:
+                    steps.hang_up(call, "leg-lost", "leg-lost")
+                elif not referral.awaits(call, "leg-lost", "leg-lost"):
                     replies.cut(call)
                     call.arm("reattach", REATTACH_MS)
-                else:
-                    steps.hang_up(call, "leg-lost", "leg-lost")
         case LegAttached(leg=leg):
             if not state.attached and state.phase is Phase.live:
                 state.leg = leg
                 state.attached = True
                 state.held = False
                 call.disarm("reattach")
+                referral.attached(call, leg)
                 call.want()
         case CallerHungUp(leg=leg):
             if leg == state.leg:
                 state.attached = False
                 turns.reset(call)
-                steps.hang_up(call, "caller-hangup", "hung-up")
+                if not referral.awaits(call, "caller-hangup", "hung-up"):
+                    steps.hang_up(call, "caller-hangup", "hung-up")
         case HangupOrdered(by=by):
             steps.hang_up(call, by if by == DRAIN else "operator", "hung-up")
         case CallFailed():
@@ -350,6 +358,8 @@ def _fire(call: Call, timer: str) -> None:
             placing.waited_out(call)
         case ["transfer"]:
             transfer.overdue(call)
+        case ["referral"]:
+            referral.overdue(call)
         case ["reattach"]:
             steps.hang_up(call, "leg-lost", "leg-lost")
         case ["tool", n]:

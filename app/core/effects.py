@@ -154,6 +154,21 @@ class DialLeg(Order, frozen=True, tag=True):
     answer_ms: int
 
 
+class CallInstead(Order, frozen=True, tag=True):
+    """Call whom the caller's side named, if that is allowed. Answered by `LegAttached`, or `ReferralFailed`."""
+
+    n: int
+    leg: str
+    to: str
+    answer_ms: int
+
+
+class DeclineReferral(Order, frozen=True, tag=True):
+    """Tell the caller's side that nobody is called in its place."""
+
+    reason: str
+
+
 class DropLeg(Order, frozen=True, tag=True):
     """This leg may not join, or not stay: close it, or stop dialling it."""
 
@@ -172,4 +187,5 @@ AnyEffect = (
     StartReply | StopReply | Speak | EndSpeech | HoldPlayout | ResumePlayout | CutPlayout | Listen
     | GoTo | Verdict | AllowTool | StartTool | WithdrawTool | CancelTool
     | Connect | ReferCaller | DialLeg | DropLeg | EndCall
+    | CallInstead | DeclineReferral
 )  # fmt: skip

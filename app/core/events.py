@@ -76,7 +76,7 @@ class LegLost(Event, frozen=True, tag=True):
 
 
 class LegAttached(Event, frozen=True, tag=True):
-    """A new connection took the place of a lost one. What was being said is lost with the old one."""
+    """A new connection took the place of another one. What was being said is lost with that."""
 
     leg: str
 
@@ -134,6 +134,21 @@ class LegLeft(Event, frozen=True, tag=True):
     """A leg that joined is gone."""
 
     leg: str
+
+
+class CallerReferred(Event, frozen=True, tag=True):
+    """The caller's side asks that somebody else is called in its place. Nobody has said yet that this may be done."""
+
+    leg: str
+    to: str
+
+
+class ReferralFailed(Event, frozen=True, tag=True):
+    """After a `CallInstead`: nobody was reached, or it is not allowed. `outcome` as in `NotReached`."""
+
+    n: int
+    outcome: str
+    code: int = 0
 
 
 class CallerHungUp(Event, frozen=True, tag=True):
@@ -344,6 +359,7 @@ AnyEvent = (
     CallPlaced | CallRang | NotReached | AnswererHeard
     | CallStarted | LegLost | LegAttached | LegHeld | LegResumed | LegMeasured
     | LegJoined | LegLeft | TransferDone | TransferFailed
+    | CallerReferred | ReferralFailed
     | CallerHungUp | HangupOrdered | CallFailed | Tick
     | SpeechStarted | SpeechConfirmed | SpeechEnded | Transcript | ListenFailed | TextReceived | Digit
     | PlayoutStarted | PlayoutHeld | PlayoutStopped | SpeechFailed

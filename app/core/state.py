@@ -163,6 +163,22 @@ class TransferLine(Struct, frozen=True):
     outcome: str  # "answered", "done", or why not; empty: under way
 
 
+class Referral(Struct):
+    """Somebody is being called in the caller's place."""
+
+    n: int
+    leg: str
+    cause: str = ""  # the caller's side is gone already: why the call ends if nobody comes
+    outcome: str = ""
+
+
+class ReferralLine(Struct, frozen=True):
+    """Who was called in the caller's place, and what came of it."""
+
+    to: str
+    outcome: str  # "answered", or why not; empty: under way
+
+
 class Placed(Struct):
     """How a call of ours came about."""
 
@@ -226,6 +242,8 @@ class CallState(Struct):
     guests: dict[str, Guest] = field(default_factory=dict)  # by their legs
     transfer: Transfer | None = None
     transfers: list[TransferLine] = field(default_factory=list)
+    referral: Referral | None = None
+    referrals: list[ReferralLine] = field(default_factory=list)
     transferred: int = 0  # the visit whose transfer is over
     hears: dict[str, tuple[str, ...]] = field(default_factory=dict)  # as ordered last
     listeners: list[str] = field(default_factory=list)  # names of all guests so far

@@ -12,6 +12,9 @@ MAX_MOVES = 20
 ENDING_MS = 45_000
 """For last words and started tools once the call is ending."""
 
+TALKING = ("silence", "endpoint", "keys", "stt", "duration", "reattach", "answer", "answerer", "transfer", "referral")
+"""Deadlines that mean nothing any more once the call is ending."""
+
 
 def enter(call: Call, name: str, why: str) -> None:
     """A new visit. What the last one asked for and did not start is withdrawn, and its reply is replaced."""
@@ -98,12 +101,12 @@ def end(call: Call, cause: str, outcome: str) -> None:
     state.cause = cause
     state.outcome = outcome
     state.question = None
-    state.transfer = None
+    state.transfer = state.referral = None
     call.fence()
     gate.withdraw_all(call, "live", "the call is ending")
     state.floor = Floor()
     replies.resume(call)
-    for timer in ("silence", "endpoint", "keys", "stt", "duration", "reattach", "answer", "answerer", "transfer"):
+    for timer in TALKING:
         call.disarm(timer)
     if state.due is not None:
         state.due.turn = False

@@ -6,7 +6,9 @@ from msgspec import Struct
 
 from app.core.effects import (
     AnyEffect,
+    CallInstead,
     CutPlayout,
+    DeclineReferral,
     DialLeg,
     DropLeg,
     EndCall,
@@ -21,6 +23,7 @@ from app.core.events import (
     AnswererHeard,
     AnyEvent,
     CallerHungUp,
+    CallerReferred,
     CallFailed,
     CallPlaced,
     CallRang,
@@ -39,6 +42,7 @@ from app.core.events import (
     NotReached,
     PlayoutStarted,
     PlayoutStopped,
+    ReferralFailed,
     ReplyFailed,
     SlotsProposed,
     SpeechEnded,
@@ -108,7 +112,7 @@ def _event(event: AnyEvent, sealed: bool) -> Told:
         case LegLost():
             return "trouble", "the connection was lost"
         case LegAttached():
-            return "call", "the connection is back"
+            return "call", "the caller's side is connected again"
         case LegHeld():
             return "call", "the caller's side holds the call"
         case LegResumed():
@@ -123,6 +127,10 @@ def _event(event: AnyEvent, sealed: bool) -> Told:
             return "call", "the caller was transferred"
         case TransferFailed(outcome=outcome):
             return "trouble", f"the transfer failed: {outcome}"
+        case CallerReferred(to=to):
+            return "call", f"the caller's side asks that {to} is called in its place"
+        case ReferralFailed(outcome=outcome):
+            return "trouble", f"nobody takes the caller's place: {outcome}"
         case CallerHungUp():
             return "call", "the caller hung up"
         case HangupOrdered(by=by):
@@ -165,6 +173,10 @@ def _effect(effect: AnyEffect) -> Told:
             return "agent", _words(text, private), gen
         case DialLeg() | ReferCaller():
             return "call", "a transfer begins"
+        case CallInstead():
+            return "call", "somebody is called in the caller's place"
+        case DeclineReferral(reason=reason):
+            return "call", f"nobody is called in the caller's place: {reason}"
         case HoldPlayout(gen=gen):
             return "floor", "agent holds", gen
         case ResumePlayout(gen=gen):

@@ -18,6 +18,7 @@ from app.core.events import (
     AnswererHeard,
     AnyEvent,
     CallerHungUp,
+    CallerReferred,
     CallFailed,
     CallStarted,
     Digit,
@@ -36,6 +37,7 @@ from app.core.events import (
     PlayoutHeld,
     PlayoutStarted,
     PlayoutStopped,
+    ReferralFailed,
     ReplyEnded,
     ReplyFailed,
     Sentence,
@@ -332,6 +334,23 @@ class World(RuleBasedStateMachine):
             case _:
                 self.post(AnswererHeard(Answerer.beep), pause)
                 self.post(LegMeasured(leg, 100, 1, 2.0, 4.0), pause)
+
+    @rule(pause=PAUSES, fact=st.integers(0, 5), here=st.booleans(), near=NEAR)
+    def referral(self, pause: int, fact: int, here: bool, near: int) -> None:
+        """The telephone hands its end over, and may leave before the other one is there."""
+        n = max(0, len(self.state.referrals) + near)
+        match fact:
+            case 0 | 1:
+                self.post(CallerReferred(self.state.leg if here else "other", "sip:desk@c"), pause)
+            case 2:
+                self.post(ReferralFailed(n, "busy"), pause)
+            case 3:
+                self.post(CallerHungUp(self.state.leg), pause) if self.state.referral is not None else None
+            case 4:
+                self.post(LegLost(self.state.leg), pause)
+                self.post(LegAttached(f"leg-r{n}"))
+            case _:
+                self.post(LegAttached(f"{self.state.leg}-r{n}"), pause)
 
     @rule(pause=PAUSES, fact=st.integers(0, 11), here=st.booleans())
     def end(self, pause: int, fact: int, here: bool) -> None:

@@ -8,6 +8,7 @@ from app.core.events import (
     Answerer,
     AnswererHeard,
     CallerHungUp,
+    CallerReferred,
     CallPlaced,
     CallRang,
     CallStarted,
@@ -20,6 +21,7 @@ from app.core.events import (
     LegRole,
     ListenFailed,
     PlayoutStopped,
+    ReferralFailed,
     ReplyEnded,
     ReplyFailed,
     Sentence,
@@ -189,4 +191,24 @@ def handed_over() -> Driver:
     return driver
 
 
-STORIES: dict[str, Story] = {story.__name__: story for story in (ordered, modelled, troubled, observed, handed_over)}
+def replaced() -> Driver:
+    """The caller's telephone names others to talk instead: one is busy, one answers after it has left."""
+    driver = greeted()
+    driver.post(CallerReferred("leg", "sip:desk@example.com"), 500)
+    driver.post(CallerReferred("leg", "sip:boss@example.com"), 100)
+    driver.post(ReferralFailed(1, "busy", 486), 2000)
+    driver.hear_all()
+    driver.key("1234")
+    driver.post(CallerReferred("leg", "sip:boss@example.com"), 500)
+    driver.post(CallerHungUp("leg"), 300)
+    driver.post(LegAttached("leg-r2"), 4000)
+    driver.hear_all()
+    driver.key("#")
+    driver.post(CallerHungUp("leg-r2"), 1000)
+    driver.hear_all()
+    return driver
+
+
+STORIES: dict[str, Story] = {
+    story.__name__: story for story in (ordered, modelled, troubled, observed, handed_over, replaced)
+}
