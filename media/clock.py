@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from media.audio import FRAME_MS
+from media.histogram import Histogram
 
 MAX_BEHIND_MS = 5 * FRAME_MS
 """A clock further behind than this gives up the ticks it missed."""
+
+LAG_BOUNDS_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.06, 0.1, 0.25, 0.5, 1.0)
 
 
 class Tickable(Protocol):
@@ -28,6 +31,14 @@ class Ticker:
         self._failed: dict[Tickable, Failed] = {}
         self._all: tuple[Tickable, ...] = ()  # renewed at every change, so that a tick may change it
         self.missed_ticks = 0
+        self.lag_s = Histogram(LAG_BOUNDS_S)  # how late each tick began: how long others held the loop up
+        self.busy_ms = 0.0  # spent in ticks so far
+        self.discarded: Callable[[Tickable], None] = lambda tickable: None  # told of each that goes
+
+    @property
+    def all(self) -> tuple[Tickable, ...]:
+        """What is ticked now."""
+        return self._all
 
     def add(self, tickable: Tickable, failed: Failed) -> None:
         self._failed[tickable] = failed
@@ -36,6 +47,7 @@ class Ticker:
     def discard(self, tickable: Tickable) -> None:
         if self._failed.pop(tickable, None) is not None:
             self._all = tuple(self._failed)
+            self.discarded(tickable)
 
     def tick(self, now_ms: int) -> None:
         for tickable in self._all:
@@ -52,9 +64,12 @@ class Ticker:
         due_ms = loop.time() * 1000
         while True:
             now_ms = loop.time() * 1000
+            self.lag_s.observe(max(0.0, now_ms - due_ms) / 1000)
             self.tick(int(now_ms))
             due_ms += self._period_ms
-            behind_ms = loop.time() * 1000 - due_ms
+            over_ms = loop.time() * 1000
+            self.busy_ms += over_ms - now_ms
+            behind_ms = over_ms - due_ms
             if behind_ms > MAX_BEHIND_MS:
                 missed = int(behind_ms // self._period_ms)
                 self.missed_ticks += missed

@@ -142,6 +142,7 @@ class RtpReceiver:
 
     def __init__(self, clock_hz: int) -> None:
         self.packets = 0
+        self.before = (0, 0)  # packets and losses of sources that came before this one
         self.bad_reports = 0
         self.said_goodbye = False
         self.round_trip_ms: int | None = None
@@ -150,6 +151,8 @@ class RtpReceiver:
         self._begin(None, 0)
 
     def _begin(self, ssrc: int | None, sequence: int) -> None:
+        if self.packets:
+            self.before = self.before[0] + self.packets, self.before[1] + max(0, self.lost)
         self.ssrc = ssrc  # of the source, once it is known
         self.packets = 0
         self.highest = sequence  # extended by its cycles

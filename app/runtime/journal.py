@@ -7,10 +7,12 @@ next gathers; its end wakes the loop once. Records are written behind; `flush` i
 import asyncio
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -71,6 +73,12 @@ class _Item:
     done: asyncio.Future[Written] | None = None
 
 
+class Waiting(NamedTuple):
+    records: int
+    octets: int
+    longest_s: float  # that any of it has waited
+
+
 _Step = tuple[_Item, Write]  # the last item that the write carries out
 
 
@@ -82,6 +90,9 @@ class JournalWriter:
         self._on_failure = on_failure
         self._queue: list[_Item] = []
         self._bytes = 0
+        self._records = 0
+        self._since_s = 0.0  # the first in the queue waits
+        self._committing_since_s = 0.0  # the first in the commit under way has waited; 0: none is
         self._committing = False
         self._alarm: asyncio.Handle | None = None
         self._urgent = False
@@ -91,6 +102,12 @@ class JournalWriter:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self.error: StoreError | None = None
         """Why the store fails at present; for the health page."""
+
+    @property
+    def waiting(self) -> Waiting:
+        """What is not durable yet."""
+        since_s = self._committing_since_s or (self._since_s if self._queue else 0.0)
+        return Waiting(self._records, self._bytes, time.monotonic() - since_s if since_s else 0.0)
 
     def begin(self, header: CallHeader, flow: bytes, key: bytes) -> Lane:
         """Take the call's lease for `header.epoch`. A refusal is learned by the next `flush`."""
@@ -108,6 +125,7 @@ class JournalWriter:
             self._fail(lane, Loss.overflow)
         else:
             lane.unwritten += 1
+            self._records += 1
             self._bytes += len(record.body)
             self._put(_Item(lane, record))
 
@@ -167,6 +185,8 @@ class JournalWriter:
         if self._closed:
             self._drop([item], Loss.closed)
         else:
+            if not self._queue:
+                self._since_s = time.monotonic()
             self._queue.append(item)
             self._schedule(urgent=item.done is not None)
 
@@ -182,6 +202,7 @@ class JournalWriter:
     def _start(self) -> None:
         self._alarm = None
         batch, self._queue = self._queue, []
+        self._committing_since_s = self._since_s if batch else 0.0
         if batch or self.error:  # with nothing left to write, the store is asked whether it works again
             self._committing = True
             self._commit(batch, _steps(batch))
@@ -193,9 +214,11 @@ class JournalWriter:
 
     def _committed(self, batch: list[_Item], steps: list[_Step], result: Future[list[Written]]) -> None:
         self._committing = False
+        since_s, self._committing_since_s = self._committing_since_s, 0.0
         error = result.exception()
         if isinstance(error, StoreError):
             self._keep(batch, error)
+            self._since_s = since_s or self._since_s  # the first of those that go back to the queue
         elif error:
             self._drop(batch, Loss.broken)
         else:
@@ -249,6 +272,7 @@ class JournalWriter:
     def _forget(self, item: _Item) -> None:
         if isinstance(item.write, Record):
             item.lane.unwritten -= 1
+            self._records -= 1
             self._bytes -= len(item.write.body)
 
     def _fail(self, lane: Lane, loss: Loss) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -64,6 +65,7 @@ class Outbound:
         variable: Callable[[str], str | None] = lambda name: None,
     ) -> None:
         """`variable`: what a flow's `{env.NAME}` stands for."""
+        self.refused: Counter[str] = Counter()  # orders, and transfers, by the rule
         self._variable = variable
         self._switchboard = switchboard
         self._guard = guard
@@ -82,6 +84,13 @@ class Outbound:
 
     async def place(self, order: Order) -> "Underway":
         """Returns as soon as it is being dialled. Raises `NotPlaced`."""
+        try:
+            return await self._place(order)
+        except NotPlaced as error:
+            self.refused[error.rule] += 1
+            raise
+
+    async def _place(self, order: Order) -> "Underway":
         if self._group is None or self._stopping.is_set():
             raise NotPlaced("stopping", "the server is about to stop", forbidden=False)
         try:
@@ -118,6 +127,7 @@ class Outbound:
             return
         if isinstance(permit, Forbidden):
             log.warning("call %s: a transfer is not allowed: %s", actor.call, permit.refusal.line)
+            self.refused[permit.refusal.rule] += 1
             actor.post(TransferFailed(order.n, Outcome.refused))
             return
         talked_s: float | None = 0.0
@@ -179,7 +189,7 @@ class Outbound:
         answered_ms = record.answered_ms if record is not None else None
         talked_s = 0.0 if record is None or answered_ms is None else (record.duration_ms - answered_ms) / 1000
         await self._settled(permit, talked_s if record is not None else None)
-        return Placed(_outcome(record))
+        return Placed(outcome_of(record))
 
     async def _settled(self, permit: Permit, talked_s: float | None) -> None:
         try:
@@ -238,7 +248,7 @@ def _fact(order: Order, permit: Permit) -> CallPlaced:
     )
 
 
-def _outcome(record: Cdr | None) -> Outcome:
+def outcome_of(record: Cdr | None) -> Outcome:
     if record is None:
         return Outcome.unknown
     if record.answered_ms is not None:

@@ -12,7 +12,11 @@ log = logging.getLogger(__name__)
 
 
 class Full(Exception):
-    """No call more can be taken; the reason may be told to the caller."""
+    """No call more can be taken; the reason may be told to the caller. `rule` is a word for it."""
+
+    def __init__(self, rule: str, reason: str) -> None:
+        super().__init__(reason)
+        self.rule = rule
 
 
 class Registry:
@@ -22,6 +26,7 @@ class Registry:
         self.max_calls = max_calls
         self.max_calls_per_address = max_calls_per_address
         self.draining = False
+        self.over: Callable[[CallActor], None] = lambda actor: None  # told of each call that has ended
         self._calls: dict[str, CallActor] = {}
         self._addresses: Counter[str] = Counter()
         self._resume: dict[str, str] = {}
@@ -44,11 +49,11 @@ class Registry:
     def check(self, address: str) -> None:
         """Raises `Full` where one more call from this address cannot be taken."""
         if self.draining:
-            raise Full("the server is about to stop")
+            raise Full("draining", "the server is about to stop")
         if len(self._calls) >= self.max_calls:
-            raise Full("all lines are busy")
+            raise Full("full", "all lines are busy")
         if self._addresses[address] >= self.max_calls_per_address:
-            raise Full("too many calls from this address")
+            raise Full("address", "too many calls from this address")
 
     def start(self, actor: CallActor, address: str, ended: Callable[[CallActor], None] | None = None) -> None:
         """Admit a call and run it. Raises `Full`."""
@@ -111,5 +116,6 @@ class Registry:
             for token in [token for token, call in self._resume.items() if call == actor.call]:
                 del self._resume[token]
             self._changed.set()
+            self.over(actor)
             if ended is not None:
                 ended(actor)

@@ -7,7 +7,7 @@ proven, and whoever signed in lately is not banned for what comes in its name.
 """
 
 import ipaddress
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -36,6 +36,14 @@ class Trust(StrEnum):
     dropped = "dropped"
 
 
+class Reason(StrEnum):
+    """Why something is dropped."""
+
+    stranger = "stranger"  # it may not call, and there is nobody to sign in as
+    banned = "banned"
+    flood = "flood"  # too many messages, of one source or of all who have to sign in
+
+
 @dataclass(slots=True)
 class _Source:
     since_ms: int = 0
@@ -59,7 +67,8 @@ class Guard:
 
         `expects`: whom we call. It may answer, and no more.
         """
-        self.dropped = 0
+        self.drops: Counter[Reason] = Counter()  # of messages and streams
+        self.offences = 0
         self.bans = 0
         self._allow = (*LOOPBACK, *allow)
         self._sign_in = sign_in
@@ -70,6 +79,10 @@ class Guard:
         self._banned: OrderedDict[Key, int] = OrderedDict()
         self._all = _Source()
 
+    @property
+    def dropped(self) -> int:
+        return self.drops.total()
+
     def allows(self, host: str) -> bool:
         address = _address(host)
         if address is None:
@@ -78,32 +91,38 @@ class Guard:
 
     def admits(self, host: str, now_ms: int, *, stream: bool = False) -> Trust:
         """For each message, before it is read."""
-        trust = self._judge(host, now_ms, stream)
-        self.dropped += trust is Trust.dropped
-        return trust
+        judged = self._judge(host, now_ms, stream)
+        return judged if isinstance(judged, Trust) else self._drop(judged)
 
     def welcomes(self, host: str, now_ms: int) -> Trust:
         """For a new stream, before anything is read of it."""
         if self.allows(host):
             return Trust.allowed
-        if not (self._sign_in or self._expects(host)) or _before(self._banned, _key(host, stream=True), now_ms):
-            self.dropped += 1
-            return Trust.dropped
-        return Trust.unknown
+        shut_out = self._shuts_out(host, _key(host, stream=True), now_ms)
+        return Trust.unknown if shut_out is None else self._drop(shut_out)
 
-    def _judge(self, host: str, now_ms: int, stream: bool) -> Trust:
+    def _drop(self, reason: Reason) -> Trust:
+        self.drops[reason] += 1
+        return Trust.dropped
+
+    def _shuts_out(self, host: str, key: Key, now_ms: int) -> Reason | None:
+        if not (self._sign_in or self._expects(host)):
+            return Reason.stranger
+        return Reason.banned if _before(self._banned, key, now_ms) else None
+
+    def _judge(self, host: str, now_ms: int, stream: bool) -> Trust | Reason:
         key = _key(host, stream=stream)
         if self.allows(host):
-            return Trust.allowed if _counts(self._source(key), MAX_PER_S, now_ms) else Trust.dropped
+            return Trust.allowed if _counts(self._source(key), MAX_PER_S, now_ms) else Reason.flood
         if _before(self._known, key, now_ms):
-            return Trust.unknown if _counts(self._source(key), MAX_KNOWN_PER_S, now_ms) else Trust.dropped
-        if not (self._sign_in or self._expects(host)) or _before(self._banned, key, now_ms):
-            return Trust.dropped
+            return Trust.unknown if _counts(self._source(key), MAX_KNOWN_PER_S, now_ms) else Reason.flood
+        if (shut_out := self._shuts_out(host, key, now_ms)) is not None:
+            return shut_out
         source = self._sources.get(key)
         if source is not None and not _counts(source, MAX_UNKNOWN_PER_S, now_ms):
-            return Trust.dropped
+            return Reason.flood
         if not _counts(self._all, MAX_UNKNOWN_IN_ALL_PER_S, now_ms):
-            return Trust.dropped
+            return Reason.flood
         if source is None:
             _counts(self._source(key), MAX_UNKNOWN_PER_S, now_ms)
         return Trust.unknown
@@ -117,6 +136,7 @@ class Guard:
 
     def offended(self, host: str, now_ms: int, *, stream: bool = False) -> None:
         """A wrong password, or something that nobody who means well would send."""
+        self.offences += 1
         key = _key(host, stream=stream)
         if self.allows(host) or _before(self._known, key, now_ms):
             return

@@ -45,6 +45,7 @@ class Health:
         assert interval_ms * (1 - JITTER) > ANSWER_MS
         self.hop = hop
         self.alive = True
+        self.deaths = 0  # how often it stopped answering
         self._endpoint = endpoint
         self._target = target
         self._caller = caller
@@ -115,4 +116,5 @@ class Health:
         self._misses += 1
         if self.alive and self._misses >= MAX_MISSES:
             self.alive = False
+            self.deaths += 1
             self._listener.went_down(reason, now_ms)

@@ -87,6 +87,7 @@ class Registration:
         self.state = State.idle
         self.until_ms = 0  # 0: nothing is bound
         self.next_ms = 0  # when the next REGISTER is due; 0: one is under way, or none will be
+        self.failed = 0  # how often so far
         self._endpoint = endpoint
         self._account = account
         self._registrar = registrar or _domain(account)
@@ -262,6 +263,7 @@ class Registration:
     def _fail(self, code: int, reason: str, now_ms: int) -> None:
         self.state = State.failing
         self._failures += 1
+        self.failed += 1
         self._wait(self._back_off_s(code), now_ms)
         self._listener.failed(code, reason, self.next_ms, now_ms)
 
@@ -283,6 +285,7 @@ class Registration:
         self.until_ms = 0
         self._bound = ""
         self.state = State.failing
+        self.failed += 1
         self._listener.failed(0, "the registration ran out", self.next_ms or now_ms, now_ms)
 
     def _end(self, now_ms: int) -> None:
