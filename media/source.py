@@ -41,6 +41,12 @@ def source(peer: str, headers: Mapping[str, str], proxies: Sequence[Network]) ->
     return str(address)
 
 
+def belongs(peer: str, networks: Sequence[Network]) -> bool:
+    """Whether this address is in one of them."""
+    address = _address(peer)
+    return address is not None and any(address in network for network in networks)
+
+
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         address = ipaddress.ip_address(text.strip().partition("%")[0])

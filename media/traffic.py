@@ -33,6 +33,11 @@ class Sums:
     stray_packets: int = 0  # not of the source that is listened to
     excess_packets: int = 0
 
+    @property
+    def rtp(self) -> bool:
+        """Whether there was any."""
+        return self.sent_packets > 0 or self.received_packets > 0
+
     def add(self, other: "Sums") -> None:
         for name, value in zip(self.__slots__, astuple(other), strict=True):
             setattr(self, name, getattr(self, name) + value)

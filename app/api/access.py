@@ -90,7 +90,7 @@ class Access:
     def _is_local(self, peer_host: str, headers: Mapping[str, str]) -> bool:
         if not self._trust_loopback or not is_loopback(peer_host):
             return False
-        if any(name in headers for name in _FORWARDED):
+        if is_forwarded(headers):
             return False
         # A name that merely resolves to this machine may be a page's own (DNS rebinding).
         host = headers["host"].lower() if "host" in headers else None
@@ -104,6 +104,11 @@ def bearer(authorization: str) -> str:
     """The token of an `Authorization` header (RFC 6750, 2.1); empty if it holds none."""
     scheme, _, token = authorization.strip().partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def is_forwarded(headers: Mapping[str, str]) -> bool:
+    """Whether a proxy says that it speaks for somebody."""
+    return any(name in headers for name in _FORWARDED)
 
 
 def _hostname(url: str) -> str:

@@ -6,11 +6,12 @@ end to their number, and none of them is personal.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
 
+from app.core.cdr import INTERNAL_ERROR
 from app.core.effects import AnyEffect, CutPlayout, HoldPlayout, ResumePlayout, Verdict
 from app.core.events import (
     AnyEvent,
@@ -31,6 +32,7 @@ from app.core.events import (
 )
 from app.core.request import Request
 from app.core.spans import Latency
+from app.core.state import ToolState
 from app.dialler.outcome import Outcome
 from app.ports import Fault, Llm, Part, StoreError
 from app.runtime.actor import CallActor, Seen
@@ -46,13 +48,15 @@ OTHER: Final = "other"
 NONE: Final = "none"
 """The transport of a call that nobody has reached yet."""
 
-TRANSPORTS: Final = frozenset({"audio", "twilio", "webrtc", "sip", "text"})
-KINDS: Final = frozenset({*Fault, "overflow"})
+TRANSPORTS: Final = ("audio", "twilio", "webrtc", "sip")
+KINDS: Final = (*(fault.value for fault in Fault), "overflow")
 OUTCOMES: Final = frozenset(
     {"hung-up", "gave-up", "limit", "silence", "leg-lost", "internal-error", "server-died", "transferred", *Outcome}
 )
 """Those that are not a flow's own."""
 
+SETTLED: Final = (ToolState.done, ToolState.failed, ToolState.unknown)
+FAILING: Final = ("recognition", "model", "voice", "tool")
 STAGES: Final = ("recognition", "endpointing", "model", "voice", "response")
 
 STAGE_BOUNDS_S: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
@@ -83,7 +87,7 @@ class _Call:
 class Metrics:
     """`watch` is given to the switchboard, `over` to the registry. On the loop's thread; it raises nothing."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, flows: Mapping[str, Flow]) -> None:
         self.begun: Counter[Key] = Counter()  # flow, transport
         self.ended: Counter[Key] = Counter()  # flow, transport, cause
         self.outcomes: Counter[Key] = Counter()  # flow, outcome
@@ -104,6 +108,14 @@ class Metrics:
         self._registry = registry
         self._calls: dict[str, _Call] = {}
         registry.over = self.over
+        self._begin_at_zero(flows)
+
+    def _begin_at_zero(self, flows: Mapping[str, Flow]) -> None:
+        """What somebody is to be woken for: a first one is a rise only where there was a zero before."""
+        for flow in flows.values():
+            self.ended.update({(flow.name, transport, INTERNAL_ERROR): 0 for transport in TRANSPORTS})
+            self.tools.update({(flow.name, tool, state.value): 0 for tool in flow.tools for state in SETTLED})
+        self.faults.update({(stage, kind): 0 for stage in FAILING for kind in KINDS})
 
     # Live calls
 
@@ -194,7 +206,7 @@ class Metrics:
         """Each call that the registry had, once; also one that broke."""
         self._calls.pop(actor.call, None)
         flow, record = actor.core.flow, actor.record
-        cause = record.cause if record is not None else "internal-error"
+        cause = record.cause if record is not None else INTERNAL_ERROR
         self.ended[flow.name, transport_of(actor), cause] += 1
         if record is None:
             return

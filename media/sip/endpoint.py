@@ -213,6 +213,7 @@ class Endpoint:
         """Stateless (8.2.7): the same request gets the same answer each time, and nothing is kept of it."""
         if request.method == "ACK":
             return
+        self.transactions.refused[code] += 1
         tag = f"{hash((request.call_id, request.headers['CSeq'], self.mark)) & 0xFFFFFFFF:08x}"
         response = sip.response(request, code, reason, tag=tag)
         for challenge in challenges:
@@ -220,6 +221,17 @@ class Endpoint:
         if code == 503:
             response.headers.set("Retry-After", str(random.randint(*RETRY_AFTER_S)))  # noqa: S311  # no secret
         self.sender.send(sip.reply_hop(request, hop), sip.write(response))
+
+    def screens(self, transaction: ServerTransaction, request: Request, hop: Hop, now_ms: int) -> bool:
+        """Whether this request within a dialog may pass as one outside of any would; else it has been refused."""
+        refusal = self._listener.screen(request, hop, now_ms)
+        if refusal is None:
+            return True
+        response = sip.response(request, refusal.code or 403, tag=transaction.tag)
+        for challenge in refusal.challenges:
+            response.headers.add("WWW-Authenticate", challenge)
+        transaction.respond(response, now_ms)
+        return False
 
     def answer_options(self, transaction: ServerTransaction, now_ms: int) -> None:
         """What we can do (11.2)."""

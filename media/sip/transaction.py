@@ -8,6 +8,7 @@
 Sans-IO: messages leave by `Sender.send`, time is an argument, timers are in `Timers`.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Final, Protocol
@@ -62,6 +63,7 @@ class Transactions:
         self.most = most
         self.clients: dict[tuple[str, str], ClientTransaction] = {}  # by branch and method
         self.servers: dict[tuple[str, ...], ServerTransaction] = {}
+        self.refused: Counter[int] = Counter()  # requests, by the code of our answer
 
     def request(
         self, message: Request, hop: Hop, now_ms: int, responded: Responded, failed: Failed
@@ -266,6 +268,8 @@ class ServerTransaction:
             self.state = State.proceeding
         else:
             self._final(message.code, now_ms)
+            if message.code >= 300:
+                self._all.refused[message.code] += 1
         self._all.sender.send(self.hop, self._last)
 
     def refuse(self, code: int, now_ms: int, phrase: str = "", **headers: str) -> None:
