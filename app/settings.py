@@ -48,6 +48,10 @@ class SettingsError(Exception):
         self.problems = tuple(problems)
 
 
+class StartError(Exception):
+    """The server cannot start as it is set up; `str()` is one clear line."""
+
+
 class Role(StrEnum):
     viewer = "viewer"  # looks
     operator = "operator"  # looks and acts on calls

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -13,6 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode
 
+from app.settings import StartError
 from media.websocket.protocol import CLOSE_NUMBERS, MAX_MESSAGE_BYTES, Allowance, ProtocolError
 
 REQUEST_TIMEOUT_S: Final = 10  # from connecting, or from the last answer, until a request is here with its body
@@ -21,6 +23,24 @@ MAX_HANDSHAKE_HEADERS: Final = 100  # below what the library takes
 SLICE_BYTES: Final = 4096  # of what came, between two looks at the number of frames; the smallest has 6 bytes
 FRAMES_PER_S: Final = 1000  # of a WebSocket, pings and parts of messages included
 FRAMES_BURST: Final = 5000
+LISTEN_BACKLOG: Final = 1024
+SEND_BUFFER_BYTES: Final = 64 * 1024
+"""What the system keeps for a peer that does not read: seconds of audio, where its own default is minutes."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bound here, so that a port in use is one clear line. Raises `StartError`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # accepted connections inherit it
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise StartError(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from error
+    listener.listen(LISTEN_BACKLOG)
+    return listener
 
 
 class WebServer(uvicorn.Server):

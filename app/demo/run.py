@@ -17,6 +17,7 @@ from app.load.phone import Phone, dial
 from app.providers.espeak import EspeakTts
 from app.runtime.actor import Seen
 from app.screen import print_entry
+from app.served import load_flows
 from app.settings import Settings
 from flows.model import Voice
 
@@ -32,7 +33,7 @@ async def demo(settings: Settings, environment: Mapping[str, str], console: Cons
     database = folder / "clinic.sqlite"
     caller = EspeakTts()
     async with clinic_backend(database, latency_ms=150) as variables:
-        flows = house.load_flows(settings)
+        flows = load_flows(settings)
         calls: list[str] = []
         story = timeline.Timeline()
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from app.api import web
-from app.main import _listen
 
 PATIENCE_S = 20
 SHORT_S = 0.1
@@ -89,7 +88,7 @@ class Peer:
 @pytest.fixture
 async def place(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Place]:
     app = App()
-    with closing(_listen("127.0.0.1", 0)) as listener:
+    with closing(web.listen("127.0.0.1", 0)) as listener:
         server = web.WebServer(app)
         async with asyncio.TaskGroup() as group:
             group.create_task(server.serve([listener]))

@@ -16,8 +16,8 @@ from app.core import core
 from app.dialler.address import Address
 from app.dialler.outcome import Outcome, of_status
 from app.dialler.rules import MAX_CALL_S, SIP_PORTS, Refusal, Rule
-from app.main import dial_rules
 from app.settings import PREFIX, Settings, SipTrunk, check_exposure, load_settings
+from app.telephony import dial_rules
 from flows.model import TransferBy
 from flows.schema import LimitsSpec
 from media import rtp, rtp_audio, sdp, srtp

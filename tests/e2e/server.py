@@ -17,6 +17,7 @@ from app.providers import scripted
 from app.providers.scripted import ScriptedStt, ScriptedTts
 from app.runtime.actor import Seen
 from app.runtime.replay import replay
+from app.served import load_flows
 from app.settings import Settings, load_settings
 from app.store.sqlite import SqliteStore
 from flows.model import Flow
@@ -100,7 +101,7 @@ async def running(
         {}, port=0, data_dir=folder, flows=[str(flow) for flow in flows], **{"drain_s": 0} | settings
     )
     speech = (stt or ScriptedStt(lambda pcm, hearing: "go on please"), tts or ScriptedTts())
-    served: dict[str, Flow] = main.load_flows(given)
+    served: dict[str, Flow] = load_flows(given)
     seen: list[Seen] = []
     ready = asyncio.Event()
     with (
