@@ -56,6 +56,9 @@ class Dial:
     leg: str
     caller: str = ""  # as whom: a user or number; empty: the trunk's own
     answer_ms: int
+    replaces: str = ""  # the call there whose place this one takes (RFC 3891)
+    by: str = ""  # who asked for that (RFC 3892)
+    resume: str = ""  # the token with which the leg may come back
 
 
 class Dialling(Protocol):

@@ -1,6 +1,7 @@
 """One media connection: its ear, its playout, its recording, and the two sides that it stands between."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
@@ -99,8 +100,21 @@ Monitor = Callable[[Pcm, int], None]
 """Also given all that the peer sends, at the leg's rate, with the time."""
 
 
+@dataclass(frozen=True, slots=True)
+class Instead:
+    """Whom a peer wants to be called in its own place. All of it is the peer's claim."""
+
+    to: str  # a SIP URI or a telephone number
+    replaces: str = ""  # the call there whose place is to be taken (RFC 3891)
+    by: str = ""  # who says so (RFC 3892)
+
+
 Refer = Callable[[str, Callable[[int], None]], None]
 """Asks the peer to call somebody else, where its transport can; then it tells SIP statuses, the last from 200 on."""
+
+
+Referred = Callable[[Instead, Callable[[int], None]], bool]
+"""Whether the call will tell, by SIP statuses, what comes of it: the last from 200 on, perhaps that it may not be."""
 
 
 class Leg:
@@ -133,6 +147,7 @@ class Leg:
         self.recorder: Recorder | None = None
         self.monitor: Monitor | None = None
         self.refer: Refer | None = None
+        self.referred: Referred | None = None  # set by a call whose peer may ask for that
         self.muted = False  # the peer does not hear the playout; others may
         self.tap: Tap | None = None  # the mixer's, as is `bus`
         self.bus: Bus | None = None

@@ -18,9 +18,11 @@ from app.core.core import CallCore
 from app.core.effects import (
     AllowTool,
     AnyEffect,
+    CallInstead,
     CancelTool,
     Connect,
     CutPlayout,
+    DeclineReferral,
     DialLeg,
     DropLeg,
     EndCall,
@@ -37,7 +39,16 @@ from app.core.effects import (
     Verdict,
     WithdrawTool,
 )
-from app.core.events import AnyEvent, CallFailed, PlayoutHeld, PlayoutStopped, ReplyFailed, Tick, TransferFailed
+from app.core.events import (
+    AnyEvent,
+    CallFailed,
+    PlayoutHeld,
+    PlayoutStopped,
+    ReferralFailed,
+    ReplyFailed,
+    Tick,
+    TransferFailed,
+)
 from app.core.request import Hearing
 from app.core.state import Phase
 from app.ports import Clock, Fault, Llm, Tools
@@ -49,6 +60,9 @@ from app.runtime.speech import Output
 from app.runtime.tools import ToolJobs
 
 log = logging.getLogger(__name__)
+
+UNSUPPORTED = "unsupported"
+DECLINED = 603  # RFC 3261, 21.6.2
 
 MAILBOX_MAX = 2000
 """Facts that wait. A call that is this far behind is broken, and ends."""
@@ -69,8 +83,9 @@ class Seen(Struct, frozen=True):
 Watch = Callable[[Seen], None]
 
 
-HandOver = Callable[["CallActor", ReferCaller | DialLeg], None]
-"""Carries out a transfer; what comes of it is posted to the call."""
+Handing = ReferCaller | DialLeg | CallInstead
+HandOver = Callable[["CallActor", Handing], None]
+"""Carries out a transfer, to or by somebody else; what comes of it is posted to the call."""
 
 
 class Ear(Protocol):
@@ -288,15 +303,25 @@ class CallActor:
                 self._hang_up(cause, outcome)
             case Connect(hears=hears):
                 self.legs.connect(hears)
-            case ReferCaller() | DialLeg():
+            case ReferCaller() | DialLeg() | CallInstead():
                 if self._hand_over is not None:
                     self._hand_over(self, effect)
                 else:
-                    self.post(TransferFailed(effect.n, "unsupported"))
+                    self.not_handed(effect, UNSUPPORTED, DECLINED)
+            case DeclineReferral():
+                self.legs.wish_is(DECLINED)
             case DropLeg(leg=leg, reason=reason):
                 self.legs.drop(leg, reason)
             case Verdict() | GoTo():
                 pass
+
+    def not_handed(self, order: Handing, outcome: str, status: int) -> None:
+        """Nothing came of it; `status` of SIP."""
+        if isinstance(order, CallInstead):
+            self.legs.wish_is(status)
+            self.post(ReferralFailed(order.n, outcome, status))
+        else:
+            self.post(TransferFailed(order.n, outcome))
 
     def _start_reply(self, gen: int, engine: str) -> None:
         request = self.core.request(gen)

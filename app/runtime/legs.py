@@ -1,11 +1,20 @@
 """The media side of a call's legs: who hears whom is ordered by the call and done by the mixer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from app.core.legs import AGENT
 from media.gateway import Dialling
-from media.leg import CloseCode, Leg, Refer
+from media.leg import CloseCode, Instead, Leg, Refer
 from media.mixer import Mixer
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The caller's side asked for somebody else in its place; `tell` it by SIP statuses what comes of that."""
+
+    instead: Instead
+    tell: Callable[[int], None]
 
 
 class Legs:
@@ -17,8 +26,10 @@ class Legs:
         self._caller: tuple[str, Leg] | None = None
         self._dialling: dict[str, Dialling] = {}
         self._hears: Mapping[str, Sequence[str]] = {}
+        self.wish: Wish | None = None
 
     def caller(self, name: str, leg: Leg) -> None:
+        self._dialling.pop(name, None)
         self._caller = name, leg
         self._mixer.join(name, leg, own=AGENT)
         self._mute()
@@ -27,6 +38,14 @@ class Legs:
     def refer(self) -> Refer | None:
         """How the caller's telephone can be asked to call somebody else."""
         return self._caller[1].refer if self._caller is not None else None
+
+    def wish_is(self, status: int) -> None:
+        """From 200 on the last."""
+        if self.wish is not None:
+            wish = self.wish
+            if status >= 200:
+                self.wish = None
+            wish.tell(status)
 
     def dialling(self, name: str, dialling: Dialling) -> None:
         """A guest that is on its way."""

@@ -1,5 +1,6 @@
 """A call's end of one media leg: the leg's callbacks become facts, the call's speech orders become audio."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -8,6 +9,7 @@ from app.core import events
 from app.core.events import (
     AnswererHeard,
     CallerHungUp,
+    CallerReferred,
     CallFailed,
     CallRang,
     CallStarted,
@@ -21,16 +23,19 @@ from app.core.events import (
     PlayoutHeld,
     PlayoutStarted,
     PlayoutStopped,
+    ReferralFailed,
     TextReceived,
 )
 from app.core.placing import BEEP_MS
+from app.core.state import Phase
 from app.dialler.outcome import of_status
 from app.ports import Clock, Pcm, Stt, Tts
 from app.runtime.actor import CallActor
+from app.runtime.legs import Wish
 from app.runtime.listen import Listening
 from app.runtime.speech import Spoken
 from media.answerer import Answerer, Verdict
-from media.leg import CloseCode, Leg
+from media.leg import CloseCode, Instead, Leg
 from media.recorder import Recorder
 
 
@@ -39,6 +44,8 @@ class Recording(Protocol):
 
     def __call__(self, call: str, rate_hz: int, now_ms: int) -> Recorder | None: ...
 
+
+RINGING, OK, UNAVAILABLE = 180, 200, 503  # of SIP
 
 Follow = Callable[[str, Callable[[str], None]], Callable[[], None]]
 """Tells what happens in a call as JSON messages, until what it returns is called."""
@@ -85,6 +92,7 @@ class Line:
         actor.on_end(self._end)
         actor.legs.caller(self._leg_id, leg)
         leg.recorder = self._record(actor.call, leg.rate_hz, self._clock.monotonic_ms())
+        leg.referred = self._referred
         if leg.shows:
             self._unfollow = self._follow(actor.call, leg.tell)
         if self._detect:
@@ -167,6 +175,14 @@ class Line:
         self._gone()
         self._actor.post(CallFailed(f"{type(error).__name__} in the audio path"))
 
+    def _referred(self, instead: Instead, told: Callable[[int], None]) -> bool:
+        legs = self._actor.legs
+        if legs.wish is not None:
+            return False
+        legs.wish = Wish(instead, told)
+        self._actor.post(CallerReferred(self._leg_id, instead.to))
+        return True
+
     # What the call orders
 
     def _end(self, cause: str, outcome: str) -> None:
@@ -195,6 +211,65 @@ class Line:
         if self._leg is not None and self._leg.recorder is not None:
             self._leg.recorder.close(self._clock.monotonic_ms())
             self._leg.recorder = None
+
+
+class Heir(Line):
+    """Who is called in the caller's place, as its side asked. Implements `media.gateway.Callee`."""
+
+    def __init__(
+        self,
+        actor: CallActor,
+        leg_id: str,
+        n: int,
+        takes_over: Callable[[], None],
+        *,
+        stt: Stt,
+        tts: Tts,
+        clock: Clock,
+        record: Recording,
+        follow: Follow,
+    ) -> None:
+        """`n`: of the referral. `takes_over` is told when they answer."""
+        super().__init__(actor, leg_id, None, stt=stt, tts=tts, clock=clock, record=record, follow=follow)
+        self.over = asyncio.Event()
+        self.since_s = 0.0  # of the answer
+        self._n = n
+        self._takes_over = takes_over
+
+    def attach(self, leg: Leg) -> None:
+        state = self._actor.core.state
+        if state.phase is not Phase.live:  # while it rang
+            leg.end(state.cause, state.outcome)
+            return
+        self.since_s = asyncio.get_running_loop().time()
+        self._actor.legs.wish_is(OK)  # before whoever asked is hung up on
+        self._actor.replace_leg()
+        self._takes_over()
+        super().attach(leg)
+
+    def rang(self) -> None:
+        self._actor.legs.wish_is(RINGING)
+
+    def not_reached(self, status: int) -> None:
+        self._actor.legs.wish_is(status)
+        self._actor.post(ReferralFailed(self._n, of_status(status), status))
+        self.over.set()
+
+    def lost(self) -> None:
+        if self._leg is None:
+            self.not_reached(UNAVAILABLE)
+        else:
+            super().lost()
+
+    def drop(self, reason: str) -> None:
+        """Its time is up."""
+        if self._leg is not None:
+            self._leg.close(CloseCode.busy, reason)
+        self.hung_up()
+
+    def _gone(self) -> None:
+        super()._gone()
+        self.over.set()
 
 
 def recordings(folder: Path, opened: Callable[[str, str], None]) -> Recording:

@@ -8,24 +8,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from app.core.cdr import Cdr
-from app.core.effects import DialLeg, ReferCaller
+from app.core.effects import CallInstead, DialLeg, ReferCaller
 from app.core.events import Answerer, CallPlaced, LegRole, TransferDone, TransferFailed
 from app.core.state import Phase
 from app.dialler.guard import Guard, Permit
 from app.dialler.guard import Refused as Forbidden
 from app.dialler.outcome import Outcome, Placed, of_status
 from app.ports import StoreError
-from app.runtime.actor import CallActor
+from app.runtime.actor import DECLINED, UNSUPPORTED, CallActor, Handing
 from app.runtime.guest import Guest
+from app.runtime.line import UNAVAILABLE, Heir
 from app.runtime.registry import Full
 from app.runtime.switchboard import Switchboard
 from flows import template
 from flows.model import Value
 from flows.template import TemplateError
-from media.gateway import Dial, Dialler, Refused
+from media.gateway import Dial, Dialler, Dialling, Refused
 from media.leg import Leg
 
-UNSUPPORTED = "unsupported"
+TRYING = 100  # of SIP
 
 log = logging.getLogger(__name__)
 
@@ -110,34 +111,56 @@ class Outbound:
             raise NotPlaced("busy" if isinstance(error, Full) else "way", reason, forbidden=False) from error
         return Underway(actor.call, self._group.create_task(self._settle(permit, over)))
 
-    def hand_over(self, actor: CallActor, order: ReferCaller | DialLeg) -> None:
+    def hand_over(self, actor: CallActor, order: Handing) -> None:
         """Implements `app.runtime.actor.HandOver`. It is a call of ours like any other, so the same rules hold."""
         if self._group is None or self._stopping.is_set():
-            actor.post(TransferFailed(order.n, Outcome.failed))
+            actor.not_handed(order, Outcome.failed, UNAVAILABLE)
         else:
             self._group.create_task(self._transfer(actor, order))
 
-    async def _transfer(self, actor: CallActor, order: ReferCaller | DialLeg) -> None:
+    async def _transfer(self, actor: CallActor, order: Handing) -> None:
         try:
-            to = template.render(order.to, self._variable)
+            # What a caller's side names is taken as it is: only a flow's own words may name our variables.
+            to = order.to if isinstance(order, CallInstead) else template.render(order.to, self._variable)
             permit = await asyncio.to_thread(self._guard.admit, to, self._now_s())
         except (StoreError, TemplateError) as error:
             log.error("call %s: a transfer failed: %s", actor.call, type(error).__name__)
-            actor.post(TransferFailed(order.n, Outcome.failed))
+            actor.not_handed(order, Outcome.failed, UNAVAILABLE)
             return
         if isinstance(permit, Forbidden):
             log.warning("call %s: a transfer is not allowed: %s", actor.call, permit.refusal.line)
             self.refused[permit.refusal.rule] += 1
-            actor.post(TransferFailed(order.n, Outcome.refused))
+            actor.not_handed(order, Outcome.refused, DECLINED)
             return
         talked_s: float | None = 0.0
         try:
-            if isinstance(order, ReferCaller):
-                talked_s = await self._refer(actor, order, permit)
-            else:
-                talked_s = await self._bridge(actor, order, permit)
+            match order:
+                case ReferCaller():
+                    talked_s = await self._refer(actor, order, permit)
+                case DialLeg():
+                    target = Target(actor, order)
+                    dial = Dial(to=permit.to.dial, leg=order.leg, answer_ms=order.answer_ms)
+                    talked_s = await self._call(actor, order, permit, target, dial)
+                case CallInstead():
+                    talked_s = await self._replace(actor, order, permit)
         finally:
             await self._settled(permit, talked_s)
+
+    async def _replace(self, actor: CallActor, order: CallInstead, permit: Permit) -> float:
+        wish = actor.legs.wish
+        if wish is None:
+            return 0.0
+        actor.legs.wish_is(TRYING)
+        heir, token = self._switchboard.heir(actor, order)
+        dial = Dial(
+            to=permit.to.dial,
+            leg=order.leg,
+            answer_ms=order.answer_ms,
+            replaces=wish.instead.replaces,
+            by=wish.instead.by,
+            resume=token,
+        )
+        return await self._call(actor, order, permit, heir, dial)
 
     async def _refer(self, actor: CallActor, order: ReferCaller, permit: Permit) -> float | None:
         """Until it is known what came of it. A call that somebody else places for us is of unknown length."""
@@ -163,26 +186,25 @@ class Outbound:
         await over.wait()
         return 0.0 if refused else None
 
-    async def _bridge(self, actor: CallActor, order: DialLeg, permit: Permit) -> float:
+    async def _call(
+        self, actor: CallActor, order: DialLeg | CallInstead, permit: Permit, other: "Target | Heir", dial: Dial
+    ) -> float:
         """Until the other side is gone; for how long it talked, in seconds."""
-        target = Target(actor, order)
-        actor.on_end(lambda cause, outcome: target.over.set())
+        actor.on_end(lambda cause, outcome: other.over.set())
         if actor.core.state.phase is Phase.ended:
             return 0.0
-        dial = Dial(to=permit.to.dial, leg=order.leg, answer_ms=order.answer_ms)
         try:
-            actor.legs.dialling(order.leg, self._dialler.dial(dial, target))
+            actor.legs.dialling(order.leg, _Ringing(self._dialler.dial(dial, other), other.over))
         except Refused:
-            actor.post(TransferFailed(order.n, Outcome.failed))
+            actor.not_handed(order, Outcome.failed, UNAVAILABLE)
             return 0.0
         try:
             async with asyncio.timeout(permit.quote.call_s + order.answer_ms / 1000):
-                await target.over.wait()
+                await other.over.wait()
         except TimeoutError:
-            actor.legs.drop(order.leg, "the longest call that is allowed")
-            target.hung_up()
+            other.drop("the longest call that is allowed")
         loop = asyncio.get_running_loop()
-        return loop.time() - target.since_s if target.since_s else 0.0
+        return loop.time() - other.since_s if other.since_s else 0.0
 
     async def _settle(self, permit: Permit, over: "asyncio.Future[CallActor]") -> Placed:
         record = (await over).record
@@ -220,6 +242,23 @@ class Target(Guest):
     def hung_up(self) -> None:
         super().hung_up()
         self.over.set()
+
+    def drop(self, reason: str) -> None:
+        """Its time is up."""
+        self._actor.legs.drop(self._leg_id, reason)
+        self.hung_up()
+
+
+class _Ringing:
+    """A leg that is dialled until it is cancelled. Implements `media.gateway.Dialling`."""
+
+    def __init__(self, dialling: Dialling, over: asyncio.Event) -> None:
+        self._dialling = dialling
+        self._over = over
+
+    def cancel(self) -> None:
+        self._dialling.cancel()
+        self._over.set()
 
 
 @dataclass(frozen=True, slots=True)

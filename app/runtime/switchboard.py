@@ -7,13 +7,14 @@ from msgspec.structs import replace
 
 from app.core.codec import CORE_VERSION, CallHeader
 from app.core.core import CallCore
+from app.core.effects import CallInstead
 from app.core.events import CallPlaced, CallStarted, LegRole, NotReached
 from app.dialler.outcome import Outcome
 from app.ports import Clock, Llm, StoreError, Stt, Tools, Tts
 from app.runtime.actor import CallActor, HandOver, Watch
 from app.runtime.guest import Guest
 from app.runtime.journal import CallJournal, JournalWriter
-from app.runtime.line import Follow, Line, Recording
+from app.runtime.line import Follow, Heir, Line, Recording
 from app.runtime.registry import Full, Registry
 from flows import load
 from flows.model import Flow
@@ -142,7 +143,9 @@ class Switchboard:
         line = self._line(actor, leg, started, detect=order.detect)
         actor.post(replace(order, leg=leg))
         # A little longer than the call itself waits, whose decision it is.
-        dial = Dial(to=to, leg=leg, caller=order.caller, answer_ms=order.answer_ms + GRACE_MS)
+        token = self._new_token()
+        self._registry.bind(resume_key(order.transport, token), actor.call)
+        dial = Dial(to=to, leg=leg, caller=order.caller, answer_ms=order.answer_ms + GRACE_MS, resume=token)
         try:
             dialling = dialler.dial(dial, line)
         except Refused:
@@ -151,9 +154,28 @@ class Switchboard:
         actor.on_end(lambda cause, outcome: dialling.cancel())
         return actor
 
+    def heir(self, actor: CallActor, order: CallInstead) -> tuple[Heir, str]:
+        """Who is called in the caller's place, and the token with which their leg may come back."""
+        token = self._new_token()
+        heir = Heir(
+            actor,
+            order.leg,
+            order.n,
+            lambda: self._registry.bind(resume_key("sip", token), actor.call),
+            stt=self._providers.stt,
+            tts=self._providers.tts,
+            clock=self._clock,
+            record=self._record if actor.core.flow.record else _unrecorded,
+            follow=self._follow,
+        )
+        return heir, token
+
+    def _new_token(self) -> str:
+        return self._new_id() + self._new_id()
+
     def _admission(self, actor: CallActor, request: LegRequest, started: CallStarted | None) -> Admission:
         leg = actor.call if started is not None else f"{actor.call}-{self._new_id()}"
-        token = request.peer_call or self._new_id() + self._new_id()
+        token = request.peer_call or self._new_token()
         self._registry.bind(resume_key(request.transport, token), actor.call)
         line = self._line(actor, leg, started)
         return Admission(actor.call, leg, token, line, actor.core.flow.name)

@@ -173,6 +173,13 @@ class Asker:
         return True
 
 
+def carry(request: Request, ack: Request) -> None:
+    """An ACK has the credentials of its INVITE (RFC 3261, 22.1): it cannot be challenged."""
+    for name in ("Authorization", "Proxy-Authorization"):
+        for value in request.headers.getlist(name):
+            ack.headers.add(name, value)
+
+
 def parameters(value: str) -> dict[str, str]:
     """Of a challenge or an authorization, by lower-case names; what cannot be read is left out."""
     _, _, rest = value.partition(" ")

@@ -82,8 +82,8 @@ class CallListener(Protocol):
         """By INFO."""
         ...
 
-    def referred(self, referral: Referral, now_ms: int) -> bool:
-        """The peer asks that we call somebody else instead. False: it may not."""
+    def referred(self, referral: Referral, now_ms: int) -> bool | None:
+        """The peer asks that we call somebody else instead. False: it may not. None: `Transfers.progress` will tell."""
         ...
 
     def transferred(self, code: int, now_ms: int) -> None:
@@ -158,7 +158,7 @@ class Call:
             case "INFO":
                 self._informed(transaction, request, now_ms)
             case "REFER":
-                self.transfers.asked(transaction, request, now_ms)
+                self.transfers.asked(transaction, request, hop, now_ms)
             case "NOTIFY":
                 self.transfers.notified(transaction, request, now_ms)
             case "OPTIONS":
@@ -218,8 +218,8 @@ class Call:
             self.stage = Stage.confirmed
             if self.listener is not None:
                 self.listener.confirmed(now_ms)
-        elif self._bye_due is not None:
-            self._bye(now_ms, self._bye_due)
+        else:
+            self.leave(now_ms)
 
     def unacknowledged(self, now_ms: int) -> None:
         """No ACK came in all that time: the session ends (13.3.1.4)."""
@@ -234,18 +234,23 @@ class Call:
 
     def hang_up(self, now_ms: int, reason: str = "") -> None:
         """`reason` is a Reason header's value (RFC 3326)."""
-        if self.stage is Stage.confirmed:
+        if self.stage is Stage.confirmed and not self.transfers.telling:
             self._bye(now_ms, reason)
             self._tell(End(EndCause.ours), now_ms)
-        elif self.stage is Stage.accepted:  # no BYE before the ACK (RFC 3261, 15)
+        elif self.live:  # no BYE before the ACK (RFC 3261, 15)
             self.stage = Stage.closing
             self._bye_due = reason
             self._tell(End(EndCause.ours), now_ms)
 
+    def leave(self, now_ms: int) -> None:
+        """What the BYE had to wait for has come."""
+        if self.stage is Stage.closing and self._bye_due is not None:
+            self._bye(now_ms, self._bye_due)
+
     def _bye(self, now_ms: int, reason: str) -> None:
         self.stage = Stage.closing
         self._bye_due = None
-        self._disarm()
+        self._disarm(now_ms)
         request = self.stands.request("BYE")
         self.endpoint.complete(request, self.stands.hop)
         if reason:
@@ -256,7 +261,7 @@ class Call:
         """There is no dialog any more."""
         if self.stage is not Stage.over:
             self.stage = Stage.over
-            self._disarm()
+            self._disarm(now_ms)
             self.modification.abandon(now_ms)
             self.endpoint.forget(self)
             self._tell(end, now_ms)
@@ -266,10 +271,10 @@ class Call:
         if listener is not None:
             listener.ended(end, now_ms)
 
-    def _disarm(self) -> None:
+    def _disarm(self, now_ms: int) -> None:
         self.modification.disarm()
         self.session_timer.disarm()
-        self.transfers.disarm()
+        self.transfers.disarm(now_ms)
 
     def refreshed(self, message: Request | Response, hop: Hop | None) -> None:
         """The peer may have moved. An unusable Contact leaves it where it was."""

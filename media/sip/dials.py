@@ -82,7 +82,7 @@ class Dials:
             local = Local(agent.local_host(hop.host), port.port, port.report_port)
             negotiation = Negotiation(local, agent.options.codecs, agent.options.security)
             session = outgoing.session = self._legs.new_session(negotiation, port)
-            session.admission = Admission("", dial.leg, "", outgoing.callee)
+            session.admission = Admission("", dial.leg, dial.resume, outgoing.callee)
             session.ringing = outgoing
             outgoing.again = False
             session.call = agent.endpoint.invite(
@@ -92,6 +92,7 @@ class Dials:
                 session,
                 agent.now_ms(),
                 answer_ms=dial.answer_ms,
+                headers=_headers(dial),
                 answerer=Answerer(trunk.credentials) if trunk is not None and trunk.credentials is not None else None,
             )
             agent.arm()
@@ -105,6 +106,11 @@ class Dials:
         host = f"[{local.host}]" if ":" in local.host else local.host
         at = trunk.uri.host if trunk is not None else f"{host}:{self._agent.transport.port}"
         return f"<sip:{quote(user, safe=USER)}@{at}>"
+
+
+def _headers(dial: Dial) -> list[tuple[str, str]]:
+    named = (("Replaces", dial.replaces), ("Require", "replaces" if dial.replaces else ""), ("Referred-By", dial.by))
+    return [(name, value) for name, value in named if value]
 
 
 class _Outgoing:

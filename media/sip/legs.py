@@ -84,6 +84,9 @@ class Legs:
     async def _attach_again(self, session: Session) -> None:
         """The same dialog, another leg: the peer moved to another network or codec."""
         assert session.admission is not None
+        if not session.admission.resume:
+            session.close(CloseCode.normal, "this leg cannot come back")
+            return
         call = session.call
         host = call.stands.hop.host if call is not None else ""
         request = LegRequest(transport="sip", peer=host, source=host, resume=session.admission.resume)

@@ -7,6 +7,7 @@ from sipmessage import CSeq, Request, Response
 
 from media.sip import bodies
 from media.sip import message as sip
+from media.sip.auth import carry
 from media.sip.bodies import Unsupported
 from media.sip.message import Hop
 from media.sip.transaction import LIFE_MS, T1_MS, T2_MS, InviteServer, ServerTransaction
@@ -58,6 +59,7 @@ class Modification:
         self._call = call
         self._acceptance: Acceptance | None = None
         self._ours: Request | None = None  # under way
+        self._invite: Request | None = None  # the last re-INVITE of ours, whose 2xx may be repeated
         self._ours_with_offer = False
         self._due: tuple[str, bool] | None = None  # what waits for its turn
         self._glares = 0
@@ -167,6 +169,7 @@ class Modification:
         call.endpoint.complete(request, call.stands.hop, call.listener.wanted(now_ms) if with_offer else "")
         call.session_timer.request(request)
         self._ours, self._ours_with_offer = request, with_offer
+        self._invite = request if method == "INVITE" else self._invite
         call.timers.arm((self, "patience"), now_ms + PATIENCE_MS, self._impatient)
         call.send(request, now_ms, then=self)
 
@@ -218,6 +221,8 @@ class Modification:
     def _acknowledge(self, response: Response, now_ms: int) -> None:
         ack = self._call.stands.request("ACK")
         ack.headers.set("CSeq", f"{CSeq.parse(response.headers['CSeq']).sequence} ACK")
+        if self._invite is not None:
+            carry(self._invite, ack)
         self._call.endpoint.acknowledge(ack, self._call.stands.hop)
 
     def _later(self, method: str, with_offer: bool, within_ms: tuple[int, int], now_ms: int) -> None:

@@ -7,7 +7,7 @@ from sipmessage import Request, Response
 
 from media.sip import bodies
 from media.sip import message as sip
-from media.sip.auth import Answerer
+from media.sip.auth import Answerer, carry
 from media.sip.bodies import Unsupported
 from media.sip.call import MAX_CHALLENGES, Call, CallListener, End, EndCause, Stage, reason_of
 from media.sip.dialog import Dialog
@@ -201,9 +201,7 @@ class OutboundCall(Call):
     def _acknowledge(self, dialog: Dialog) -> None:
         ack = dialog.request("ACK")
         ack.headers.set("CSeq", f"{sip.sequence(self.request)} ACK")
-        for name in ("Authorization", "Proxy-Authorization"):  # as in the INVITE (22.3)
-            for value in self.request.headers.getlist(name):
-                ack.headers.add(name, value)
+        carry(self.request, ack)
         self.endpoint.acknowledge(ack, dialog.hop)
 
     def _refuse_fork(self, dialog: Dialog, now_ms: int) -> None:
@@ -271,6 +269,6 @@ class OutboundCall(Call):
         self._transaction.give_up(now_ms, CANCEL_MS)
         self.endpoint.transactions.request(cancel, self._hop, now_ms, lambda *_: None, lambda *_: None)
 
-    def _disarm(self) -> None:
-        super()._disarm()
+    def _disarm(self, now_ms: int) -> None:
+        super()._disarm(now_ms)
         self.timers.disarm((self, "answer"))

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from media.audio import Pcm
 from media.dtls import Certificate, HandshakeError
 from media.gateway import Admission
-from media.leg import CloseCode, Leg
+from media.leg import CloseCode, Instead, Leg
 from media.rtp_audio import RtpAudio
 from media.sdp import SdpError
 from media.sip.call import Call, End, EndCause
@@ -323,8 +323,20 @@ class Session:
     def digit(self, key: str, duration_ms: int, now_ms: int) -> None:
         self._key(key)
 
-    def referred(self, referral: Referral, now_ms: int) -> bool:
-        return False
+    def referred(self, referral: Referral, now_ms: int) -> bool | None:
+        call, leg = self.call, self.leg
+        if call is None or leg is None or leg.referred is None:
+            return False
+        replaces = str(referral.replaces) if referral.replaces is not None else ""
+
+        def told(status: int) -> None:
+            call.transfers.progress(status, self._time_ms())
+
+        try:
+            return None if leg.referred(Instead(referral.to, replaces, referral.by), told) else False
+        except Exception as error:  # noqa: BLE001  # ours, and it ends this call only
+            self.failed(error)
+            return False
 
     def _refer(self, to: str, told: Callable[[int], None]) -> None:
         """Implements `media.leg.Refer`."""
@@ -416,7 +428,7 @@ class Session:
         self._hang_up('Q.850;cause=16;text="Normal call clearing"')
 
     def close(self, code: CloseCode, reason: str) -> None:
-        normal = code in (CloseCode.normal, CloseCode.going_away)
+        normal = code in (CloseCode.normal, CloseCode.replaced, CloseCode.going_away)
         self._hang_up(f'Q.850;cause={16 if normal else 41};text="{code}"')
 
     def _hang_up(self, reason: str) -> None:

@@ -50,7 +50,7 @@ class Strict(Told):
         super().progressed(code, now_ms)
         self._quit(now_ms)
 
-    def referred(self, referral: Referral, now_ms: int) -> bool:
+    def referred(self, referral: Referral, now_ms: int) -> bool | None:
         refers = super().referred(referral, now_ms)
         self._quit(now_ms)
         return refers

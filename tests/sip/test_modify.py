@@ -186,10 +186,16 @@ def test_a_change_that_is_challenged(code: int) -> None:
     net.run(100)
     again = peer.last("INVITE")
     assert sip.sequence(again) == sip.sequence(first) + 1
-    peer.reply(again, 200, sdp=ANSWER)
+    accepted = peer.reply(again, 200, sdp=ANSWER)
     net.run(100)
     assert told.answers == [ANSWER, ANSWER]
-    assert sip.sequence(peer.last("ACK")) == sip.sequence(again)
+    peer.again("a", accepted)
+    net.run(100)
+    header = name.replace("WWW_Authenticate", "Authorization").replace("Proxy_Authenticate", "Proxy-Authorization")
+    acks = [one for one in peer.got if isinstance(one, Request) and one.method == "ACK"][-2:]
+    assert [sip.sequence(ack) for ack in acks] == [sip.sequence(again)] * 2
+    assert [ack.headers.getlist(header) for ack in acks] == [again.headers.getlist(header)] * 2, "RFC 3261, 22.1"
+    assert again.headers.getlist(header)
     call.hang_up(net.now_ms)
     net.run(100)
     assert sip.sequence(peer.last("BYE")) == sip.sequence(again) + 1

@@ -6,12 +6,13 @@ from sipmessage import Request, Response
 from media.sip import message as sip
 from media.sip.bodies import fragment
 from media.sip.call import EndCause
+from media.sip.endpoint import Refusal
 from media.sip.message import MessageError
 from media.sip.refer import TRANSFER_MS, Replaces, read
 from tests.sip.wires import ANSWER, LONG_MS, OFFER, Agent, Net, Peer, Told, accepting, pair
 
 
-def standing(*, refers: bool = True) -> tuple[Net, Peer, Agent, Told, Request, Response]:
+def standing(*, refers: bool | None = True) -> tuple[Net, Peer, Agent, Told, Request, Response]:
     """A call of a peer's."""
     net, told = Net(), Told(refers=refers)
     peer, b = Peer(net, "p"), Agent(net, "b", accepting(net, told))
@@ -178,7 +179,16 @@ def test_a_refer_that_wants_no_notifies() -> None:
     [
         ("", 400),
         ("<sip:c@c>, <sip:d@d>", 400),
-        ("<http://c/>", 400),
+        ("<http://c/>", 416),
+        ("<mailto:c@c>", 416),
+        ("<sip:c@c;method=BYE>", 400),
+        ("<sip:c@c;method=SUBSCRIBE?Event=dialog>", 400),
+        ("<sip:c@c;method=invite>", 202),
+        ("<sips:c@c>", 202),
+        ("<>", 400),
+        ("nonsense", 400),
+        ("<sip:c@c:99999>", 400),
+        ("<sip:>", 400),
         ("<sip:c@c?Replaces=nonsense>", 400),
         ("sip:c@c", 202),
         ("<tel:+4912345>", 202),
@@ -192,6 +202,113 @@ def test_where_to(target: str, code: int) -> None:
     assert peer.codes("REFER") == [code]
     assert len(told.referrals) == int(code == 202)
     assert told.ends == []
+
+
+@pytest.mark.parametrize("first", [100, 180, 200])
+def test_it_may_take_a_while_until_it_is_known_whether_the_peer_may(first: int) -> None:
+    net, peer, b, told, invite, final = standing(refers=None)
+    peer.within(invite, final, "REFER", cseq=2, Refer_To="<sip:c@c>")
+    peer.within(invite, final, "REFER", cseq=3, Refer_To="<sip:d@d>")
+    net.run(1000)
+    assert peer.codes("REFER") == [491], "and nothing for the first one so far"
+    assert net.count("NOTIFY") == 0
+    b.invitations[0].transfers.progress(first, net.now_ms)
+    net.run(100)
+    assert peer.codes("REFER") == [491, 202]
+    assert fragments(peer) == [first]
+    assert peer.last("NOTIFY").headers["Event"] == "refer;id=2"
+    assert len(told.referrals) == 1
+
+
+@pytest.mark.parametrize("code", [603, 503, 486])
+def test_what_is_known_to_fail_at_once_is_refused_and_may_be_asked_again(code: int) -> None:
+    net, peer, b, told, invite, final = standing(refers=None)
+    peer.within(invite, final, "REFER", cseq=2, Refer_To="<sip:c@c>")
+    net.run(100)
+    b.invitations[0].transfers.progress(code, net.now_ms)
+    net.run(100)
+    assert peer.codes("REFER") == [code]
+    assert net.count("NOTIFY") == 0
+    peer.within(invite, final, "REFER", cseq=3, Refer_To="<sip:c@c>")
+    net.run(100)
+    assert len(told.referrals) == 2
+    assert told.ends == []
+
+
+def test_the_call_ends_before_it_is_known() -> None:
+    net, peer, b, told, invite, final = standing(refers=None)
+    peer.within(invite, final, "REFER", cseq=2, Refer_To="<sip:c@c>")
+    net.run(100)
+    peer.within(invite, final, "BYE", cseq=3)
+    net.run(100)
+    assert peer.codes("REFER") == [481]
+    call = b.invitations[0]
+    call.transfers.progress(200, net.now_ms)
+    net.run(LONG_MS)
+    assert net.count("NOTIFY") == 0
+    assert told.end is EndCause.hangup
+    assert b.left == []
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code"), [(Refusal(401, ["Digest realm=x", "Digest realm=y"]), 401), (Refusal(0), 403)]
+)
+def test_who_could_not_call_us_may_not_send_us_elsewhere(refusal: Refusal, code: int) -> None:
+    net, peer, b, told, invite, final = standing()
+    b.refusal = refusal
+    peer.within(invite, final, "REFER", cseq=2, Refer_To="<sip:c@c>")
+    net.run(100)
+    assert peer.codes("REFER") == [code]
+    assert len(peer.final("REFER").headers.getlist("WWW-Authenticate")) == len(refusal.challenges)
+    assert told.referrals == []
+    assert told.ends == []
+    b.refusal = None
+    peer.within(invite, final, "REFER", cseq=3, Refer_To="<sip:c@c>")
+    net.run(100)
+    assert peer.codes("REFER") == [code, 202]
+
+
+def test_the_bye_comes_after_the_news_that_it_worked() -> None:
+    net, peer, b, told, invite, final = standing()
+    peer.within(invite, final, "REFER", cseq=2, Refer_To="<sip:c@c>")
+    net.run(100)
+    peer.reply(peer.last("NOTIFY"), 200, tag="")
+    call = b.invitations[0]
+    call.transfers.progress(200, net.now_ms)
+    call.hang_up(net.now_ms)
+    net.run(3000)
+    assert net.count("BYE") == 0
+    assert told.end is EndCause.ours
+    peer.reply(peer.last("NOTIFY"), 200, tag="")
+    net.run(100)
+    peer.reply(peer.last("BYE"), 200, tag="")
+    net.run(LONG_MS)
+    assert b.left == []
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_peer_that_answers_no_notify_is_hung_up_on_in_the_end(leaves: bool) -> None:
+    net, peer, b, _, invite, final = standing()
+    peer.within(invite, final, "REFER", cseq=2, Refer_To="<sip:c@c>")
+    net.run(100)
+    call = b.invitations[0]
+    call.transfers.progress(200, net.now_ms)
+    call.hang_up(net.now_ms)
+    if leaves:  # its own BYE comes first
+        peer.within(invite, final, "BYE", cseq=3)
+    net.run(LONG_MS)
+    assert (net.count("BYE") > 1) is not leaves
+    assert b.left == []
+
+
+def test_addresses_go_on_without_what_only_their_own_side_understands() -> None:
+    for text, to in (
+        ("<sip:c@c;line=x7;transport=TCP;ob?Replaces=x%3Bto-tag%3D1%3Bfrom-tag%3D2>", "sip:c@c;transport=TCP"),
+        ("<sips:c@c:5071;user=phone;lr>", "sips:c@c:5071;user=phone"),
+        ("<tel:+4912345;phone-context=x>", "tel:+4912345;phone-context=x"),
+        ("<sip:c@[::1]:5070;x>", "sip:c@[::1]:5070"),
+    ):
+        assert read(text).to == to
 
 
 def test_one_transfer_at_a_time() -> None:
@@ -258,12 +375,29 @@ def test_what_a_notify_says(state: str, body: str, told: list[int]) -> None:
     peer.reply(peer.last("REFER"), 202, tag="")
     kind = "message/sipfrag;version=2.0"
     peer.within(
-        invite, final, "NOTIFY", cseq=2, sdp=body, Event="refer;id=3", Subscription_State=state, Content_Type=kind
+        invite, final, "NOTIFY", cseq=2, sdp=body, Event="refer;id=1", Subscription_State=state, Content_Type=kind
     )
     net.run(100)
     assert peer.codes("NOTIFY") == [200]
     assert listener.transfers == told
     assert listener.ends == []
+
+
+def test_what_comes_late_of_an_earlier_transfer_is_not_taken_for_this_one() -> None:
+    net, peer, told, invite, final = asking()
+    peer.reply(peer.last("REFER"), 603, tag="")
+    net.run(100)
+    (call,) = (call for call in net.agents["b"].endpoint.calls.values())
+    call.transfers.ask("sip:d@d", net.now_ms)
+    net.run(100)
+    said = {"Subscription_State": "terminated", "Content_Type": "message/sipfrag", "sdp": "SIP/2.0 200 OK"}
+    peer.within(invite, final, "NOTIFY", cseq=2, Event="refer;id=1", **said)
+    net.run(100)
+    assert told.transfers == [603]
+    peer.within(invite, final, "NOTIFY", cseq=3, Event="refer ; ID = 2", **said)
+    net.run(100)
+    assert peer.codes("NOTIFY") == [481, 200]
+    assert told.transfers == [603, 200]
 
 
 def test_the_notify_may_come_before_the_202() -> None:
@@ -353,6 +487,7 @@ def test_a_place_that_there_is_none_of(change: str) -> None:
 def test_references_are_read_as_they_are_written() -> None:
     replaces = Replaces("a@b;c=d", "1", "2")
     assert Replaces.parse("x@y ; from-tag=2;to-tag=1;early-only") == Replaces("x@y", "1", "2", early_only=True)
+    assert str(Replaces("x@y", "1", "2", early_only=True)).endswith(";early-only")
     assert str(Replaces("x@y", "1", "2")) == "x@y;to-tag=1;from-tag=2"
     assert replaces.call_id in str(replaces)
     for text in ("", ";to-tag=1;from-tag=2", "x", "x;to-tag=1", "x;from-tag=1"):

@@ -133,7 +133,7 @@ class Told(CallListener):
     transfers: list[int] = field(default_factory=list)
     stands: int = 0
     fits: bool = True
-    refers: bool = True
+    refers: bool | None = True
 
     def _told(self) -> None:
         assert not self.ends, "told of something after the end"
@@ -173,7 +173,7 @@ class Told(CallListener):
         self._told()
         self.keys.append((key, duration_ms))
 
-    def referred(self, referral: Referral, now_ms: int) -> bool:
+    def referred(self, referral: Referral, now_ms: int) -> bool | None:
         self._told()
         self.referrals.append(referral)
         return self.refers
