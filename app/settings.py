@@ -253,6 +253,7 @@ class Settings(_Part):
     tokens: Annotated[tuple[Token, ...], BeforeValidator(_structured)] = ()
     # Their X-Forwarded-For says whom limits count, and nothing else. By default what runs on this machine.
     trusted_proxies: Networks = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1"))
+    metrics_allow: Networks = ()  # who may read /metrics without a token, besides whoever needs none anyway
     trust_loopback: bool | None = None  # may programs on this machine do all without a token? None: see below
 
     speech: Literal["embedded", "scripted"] = "embedded"

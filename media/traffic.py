@@ -4,7 +4,8 @@ Nothing is counted here that is not counted anyway: it is gathered when somebody
 """
 
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
+from operator import add
 from typing import Final, NamedTuple, cast
 
 from media.clock import Tickable, Ticker
@@ -17,8 +18,7 @@ JITTER_BOUNDS_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
 OPINION_BOUNDS: Final = (1.5, 2.0, 2.5, 3.0, 3.5, 3.8, 4.0, 4.2, 4.4)
 
 
-@dataclass(slots=True)
-class Sums:
+class Sums(NamedTuple):
     """Of one transport's legs, or of one leg."""
 
     sent_frames: int = 0  # of 20 ms
@@ -38,9 +38,8 @@ class Sums:
         """Whether there was any."""
         return self.sent_packets > 0 or self.received_packets > 0
 
-    def add(self, other: "Sums") -> None:
-        for name, value in zip(self.__slots__, astuple(other), strict=True):
-            setattr(self, name, getattr(self, name) + value)
+    def plus(self, other: "Sums") -> "Sums":
+        return Sums(*map(add, self, other))
 
 
 @dataclass(slots=True)
@@ -73,13 +72,18 @@ class _Known:
         return Sums(playout.sent_frames, playout.late_frames, playout.underruns)
 
     def packets(self) -> Sums:
-        stream = self.stream
+        return self.sums()._replace(sent_frames=0, late_frames=0, underruns=0)
+
+    def sums(self) -> Sums:
+        frames, stream = self.frames(), self.stream
         if stream is None:
-            return Sums()
-        packets, lost = stream.receiver.before
-        self.lost_packets = max(self.lost_packets, lost + max(0, stream.receiver.lost))
+            return frames
+        receiver = stream.receiver
+        packets, lost = receiver.before
+        self.lost_packets = max(self.lost_packets, lost + max(0, receiver.lost))
         return Sums(
-            received_packets=packets + stream.receiver.packets,
+            *frames[:3],
+            received_packets=packets + receiver.packets,
             sent_packets=stream.sender.packets,
             lost_packets=self.lost_packets,
             late_packets=stream.buffer.late,
@@ -102,11 +106,10 @@ class Traffic:
 
     def sums(self) -> dict[str, Sums]:
         """By transport, since the start."""
-        totals = {transport: Sums(*astuple(sums)) for transport, sums in self._over.items()}
+        totals = dict(self._over)
         for known in self._live():
-            total = totals.setdefault(known.leg.transport, Sums())
-            total.add(known.frames())
-            total.add(known.packets())
+            transport = known.leg.transport
+            totals[transport] = totals.get(transport, Sums()).plus(known.sums())
         return totals
 
     def now(self) -> dict[str, Now]:
@@ -152,11 +155,14 @@ class Traffic:
             self._fold_packets(known)
 
     def _fold_frames(self, known: _Known) -> None:
-        self._over.setdefault(known.leg.transport, Sums()).add(known.frames())
+        self._add(known.leg.transport, known.frames())
+
+    def _add(self, transport: str, sums: Sums) -> None:
+        self._over[transport] = self._over.get(transport, Sums()).plus(sums)
 
     def _fold_packets(self, known: _Known) -> None:
         sums, transport = known.packets(), known.leg.transport
-        self._over.setdefault(transport, Sums()).add(sums)
+        self._add(transport, sums)
         if known.stream is not None and sums.received_packets:
             quality = self.quality.setdefault(transport, Quality())
             missed = sums.lost_packets + sums.late_packets

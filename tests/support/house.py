@@ -16,6 +16,7 @@ from app.providers.scripted import ScriptedStt, ScriptedTts
 from app.runtime.actor import CallActor, Seen
 from app.runtime.journal import InlineJournalWriter
 from app.runtime.line import Line
+from app.runtime.metrics import Metrics
 from app.runtime.registry import Registry
 from app.runtime.replay import replay
 from app.runtime.switchboard import Providers, Switchboard
@@ -108,6 +109,7 @@ class House:
         self.tts = tts or ScriptedTts()
         self.stt = stt or ScriptedStt()
         self.registry = Registry(max_calls=max_calls, max_calls_per_address=max_calls)
+        self.metrics = Metrics(self.registry, {flow.name: flow})
         self.writer = InlineJournalWriter(self.store)
         self.ticker = Ticker()
         self.seen: list[Seen] = []
@@ -123,8 +125,12 @@ class House:
             new_id=lambda: next(self._ids),
             new_key=lambda: bytes(32),
             record=lambda call, rate_hz, now_ms: None,
-            watch=self.seen.append,
+            watch=self._watch,
         )
+
+    def _watch(self, seen: Seen) -> None:
+        self.seen.append(seen)
+        self.metrics.watch(seen)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator["House"]:
