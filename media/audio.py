@@ -86,30 +86,30 @@ class Resampler:
     """
 
     def __init__(self, from_hz: int, to_hz: int, *, live: bool = True) -> None:
-        self._same = from_hz == to_hz
-        self._stream = soxr.ResampleStream(from_hz, to_hz, 1, dtype="int16", quality="QQ" if live else "HQ")
-        filtered = live and not self._same
+        same = from_hz == to_hz
+        self._stream = None if same else soxr.ResampleStream(from_hz, to_hz, 1, "int16", "QQ" if live else "HQ")
+        filtered = live and not same
         self._before = _LowPass(from_hz, to_hz) if filtered and from_hz > to_hz else None
         self._after = _LowPass(to_hz, from_hz) if filtered and to_hz > from_hz else None
 
     def process(self, pcm: Pcm) -> Pcm:
-        return pcm if self._same else self._run(pcm, last=False)
+        return pcm if self._stream is None else self._run(self._stream, pcm, last=False)
 
     def flush(self) -> Pcm:
         """What is still inside; the next `process` begins a new stream."""
-        if self._same:
+        if self._stream is None:
             return np.zeros(0, dtype=np.int16)
-        rest = self._run(np.zeros(0, dtype=np.int16), last=True)
+        rest = self._run(self._stream, np.zeros(0, dtype=np.int16), last=True)
         self._stream.clear()
         for low_pass in (self._before, self._after):
             if low_pass:
                 low_pass.clear()
         return rest
 
-    def _run(self, pcm: Pcm, *, last: bool) -> Pcm:
+    def _run(self, stream: soxr.ResampleStream, pcm: Pcm, *, last: bool) -> Pcm:
         if self._before:
             pcm = self._before.process(pcm)
-        out: Pcm = self._stream.resample_chunk(pcm, last=last)
+        out: Pcm = stream.resample_chunk(pcm, last=last)
         return self._after.process(out) if self._after else out
 
 

@@ -1,6 +1,7 @@
 """Payloads and samples: what a leg needs of a codec, G.711, and what is heard where a packet is missing."""
 
 from collections import deque
+from functools import cache
 from typing import ClassVar, Final, Protocol, TypeAlias
 
 import numpy as np
@@ -12,6 +13,8 @@ Samples: TypeAlias = NDArray[np.float32]
 """Mono at the scale of `Pcm`, while they are computed with."""
 
 MAX_PACKET_MS: Final = 200  # of G.711 in one packet (RFC 3551, 4.2: receivers should accept 0 to 200 ms)
+MAX_G711_BYTES: Final = 8 * MAX_PACKET_MS
+TOO_LONG: Final = "a packet of G.711 carries up to 200 ms"
 
 PITCH_HZ: Final = (66, 400)
 COMPARED_MS: Final = 20  # of the latest sound, with itself earlier, to find its period
@@ -21,8 +24,9 @@ JOIN_MS: Final = 4  # cross-fade between what was made up and what came
 
 NOISE_START_DBFS: Final = -65.0  # until the caller's own noise is known
 MAX_NOISE_DBFS: Final = -45.0
-NOISE_RISE: Final = 1.02  # a frame: doubles in 0.7 s without a pause
+NOISE_RISE: Final = 1.08  # each time it is measured: doubles in 0.7 s without a pause
 NOISE_MS: Final = 1000  # one round of it
+NOISE_FRAMES: Final = 4  # of which one is measured: pauses are longer
 
 
 class PayloadError(ValueError):
@@ -66,6 +70,8 @@ class Codec(Protocol):
 class ComfortNoise:
     """Soft noise as loud as the pauses of what was heard, so that a gap does not sound like a dead line."""
 
+    __slots__ = ("_at", "_level", "_most", "_table")
+
     def __init__(self, rate_hz: int) -> None:
         self._table = _noise(rate_hz)
         self._at = 0
@@ -73,7 +79,7 @@ class ComfortNoise:
         self._most = FULL_SCALE * 10 ** (MAX_NOISE_DBFS / 20)
 
     def heard(self, pcm: Pcm) -> None:
-        """Falls at once to a quieter frame, rises slowly: speech has pauses, noise has none."""
+        """One of `NOISE_FRAMES`. Falls at once to a quieter one, rises slowly: speech has pauses, noise has none."""
         self._level = min(max(self._level, 1.0) * NOISE_RISE, rms(pcm.tobytes()), self._most)
 
     def make(self, samples: int) -> Samples:
@@ -90,6 +96,19 @@ class Concealer:
     No delay is added: the seam to what was played is bent, the seam to what comes is cross-faded.
     """
 
+    __slots__ = (
+        "_bend",
+        "_fade_samples",
+        "_frame_samples",
+        "_heard",
+        "_history",
+        "_join_samples",
+        "_made",
+        "_noise",
+        "_period",
+        "_rate_hz",
+    )
+
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz
         self._frame_samples = frame_samples(rate_hz)
@@ -97,6 +116,7 @@ class Concealer:
         self._fade_samples = rate_hz * FADE_MS // 1000
         self._history: deque[Pcm] = deque(maxlen=4)
         self._noise = ComfortNoise(rate_hz)
+        self._heard = 0  # frames, since the level of the pauses was measured
         self._period: Samples | None = None  # while concealing
         self._bend = np.float32(0)
         self._made = 0  # samples since the last that came
@@ -106,7 +126,10 @@ class Concealer:
         if self._period is not None:
             pcm = self._join(pcm)
             self._period = None
-        self._noise.heard(pcm)
+        self._heard += 1
+        if self._heard >= NOISE_FRAMES:
+            self._heard = 0
+            self._noise.heard(pcm)
         self._history.append(pcm)
         return pcm
 
@@ -175,10 +198,6 @@ class _G711:
     def reset(self) -> None:
         self._concealer = Concealer(self.rate_hz)
 
-    def _check(self, payload: bytes) -> None:
-        if not 0 < len(payload) <= self.rate_hz * MAX_PACKET_MS // 1000:
-            raise PayloadError("a packet of G.711 carries up to 200 ms")
-
 
 class Pcmu(_G711, Codec):
     name = "PCMU"
@@ -187,7 +206,8 @@ class Pcmu(_G711, Codec):
         return pcm_to_ulaw(frame)
 
     def decode(self, payload: bytes) -> Pcm:
-        self._check(payload)
+        if not 0 < len(payload) <= MAX_G711_BYTES:
+            raise PayloadError(TOO_LONG)
         return self._concealer.heard(ulaw_to_pcm(payload))
 
 
@@ -198,7 +218,8 @@ class Pcma(_G711, Codec):
         return pcm_to_alaw(frame)
 
     def decode(self, payload: bytes) -> Pcm:
-        self._check(payload)
+        if not 0 < len(payload) <= MAX_G711_BYTES:
+            raise PayloadError(TOO_LONG)
         return self._concealer.heard(alaw_to_pcm(payload))
 
 
@@ -213,11 +234,14 @@ def _period(past: Samples, compared: int, shortest: int, longest: int) -> int:
     return longest - best if likeness[best] >= PERIODIC else longest
 
 
+@cache
 def _noise(rate_hz: int) -> Samples:
     """One second of softened white noise with an effective level of 1, the same each time."""
     white = np.random.default_rng(rate_hz).standard_normal(rate_hz * NOISE_MS // 1000 + 1)
     soft = white[1:] + white[:-1]
-    return np.asarray(soft / np.sqrt(np.mean(soft * soft)), dtype=np.float32)
+    table = np.asarray(soft / np.sqrt(np.mean(soft * soft)), dtype=np.float32)
+    table.flags.writeable = False  # all calls share it
+    return table
 
 
 def _rising(samples: int) -> Samples:

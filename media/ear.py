@@ -40,6 +40,27 @@ class EarListener(Protocol):
 class Ear:
     """One leg's hearing at 8 or 16 kHz. All time is given in; one thread."""
 
+    __slots__ = (
+        "_burst_samples",
+        "_check",
+        "_credit_samples",
+        "_earned_per_ms",
+        "_fed_ms",
+        "_frame_samples",
+        "_frames",
+        "_last_voiced",
+        "_listener",
+        "_rest",
+        "_ring",
+        "_vad",
+        "_window",
+        "dropped_frames",
+        "offset_ms",
+        "rate_hz",
+        "speaking",
+        "utterance",
+    )
+
     def __init__(self, rate_hz: int, listener: EarListener, *, offset_ms: int = OFFSET_MS) -> None:
         self.rate_hz = rate_hz
         self.offset_ms = offset_ms
@@ -50,28 +71,29 @@ class Ear:
         self._vad = Vad(rate_hz)
         self._check = VoiceCheck(rate_hz)
         self._frame_samples = frame_samples(rate_hz)
-        self._rest: Pcm = np.zeros(0, dtype=np.int16)  # less than a frame
+        self._rest: Pcm | None = None  # less than a frame
         self._ring: deque[Pcm] = deque(maxlen=PRE_ROLL_MS // FRAME_MS)
         self._window = 0  # one bit a frame, the latest lowest
         self._frames = 0  # of this utterance, from its first voiced one
         self._last_voiced = 0  # the frame, counted likewise
         self._fed_ms: int | None = None
-        self._credit_samples = rate_hz * MAX_BURST_MS // 1000
+        self._earned_per_ms = rate_hz * MAX_SPEED // 1000
+        self._credit_samples = self._burst_samples = rate_hz * MAX_BURST_MS // 1000
 
     def feed(self, pcm: Pcm, now_ms: int) -> None:
         """Any length. What comes faster than `MAX_SPEED` beyond the burst is dropped and counted."""
         pcm = self._admit(pcm, now_ms)
         size = self._frame_samples
-        if len(pcm) == size and not len(self._rest):
+        if self._rest is None and len(pcm) == size:
             self._frame(pcm, now_ms)
             return
-        if len(self._rest):
+        if self._rest is not None:
             pcm = np.concatenate((self._rest, pcm))
         start = 0
         while start + size <= len(pcm):
             self._frame(pcm[start : start + size], now_ms)
             start += size
-        self._rest = pcm[start:]
+        self._rest = pcm[start:] if start < len(pcm) else None
 
     def tick(self, now_ms: int) -> None:
         """Ends an utterance whose frames have stopped coming."""
@@ -85,15 +107,16 @@ class Ear:
         self._check.end()
 
     def _admit(self, pcm: Pcm, now_ms: int) -> Pcm:
-        burst = self.rate_hz * MAX_BURST_MS // 1000
-        if self._fed_ms is not None:
-            earned = (now_ms - self._fed_ms) * self.rate_hz * MAX_SPEED // 1000
-            self._credit_samples = min(burst, self._credit_samples + max(0, earned))
+        credit = self._credit_samples
+        if self._fed_ms is not None and now_ms > self._fed_ms:
+            credit += (now_ms - self._fed_ms) * self._earned_per_ms
+            if credit > self._burst_samples:
+                credit = self._burst_samples
         self._fed_ms = now_ms
-        if len(pcm) > self._credit_samples:
-            self.dropped_frames += -(-(len(pcm) - self._credit_samples) // self._frame_samples)
-            pcm = pcm[: self._credit_samples]
-        self._credit_samples -= len(pcm)
+        if len(pcm) > credit:
+            self.dropped_frames += -(-(len(pcm) - credit) // self._frame_samples)
+            pcm = pcm[:credit]
+        self._credit_samples = credit - len(pcm)
         return pcm
 
     def _frame(self, frame: Pcm, now_ms: int) -> None:
@@ -113,22 +136,21 @@ class Ear:
         self._listener.speech_started(self.utterance, now_ms)
         self._check.begin()
         for frame in self._ring:
-            self._give(frame)
+            self._listener.speech_audio(self.utterance, frame)
+        if self._check.feed(np.concatenate(self._ring)):
+            self._listener.speech_confirmed(self.utterance)
         self._ring.clear()
 
     def _goes_on(self, frame: Pcm) -> None:
         self._frames += 1
         if self._window & 1 and (self._window & 0b111).bit_count() >= KEEP_FRAMES:
             self._last_voiced = self._frames
-        self._give(frame)
-        silent_ms = (self._frames - self._last_voiced) * FRAME_MS
-        if silent_ms >= self.offset_ms or self._frames * FRAME_MS >= MAX_UTTERANCE_MS:
-            self._end()
-
-    def _give(self, frame: Pcm) -> None:
         self._listener.speech_audio(self.utterance, frame)
         if not self._check.voice and self._check.feed(frame):
             self._listener.speech_confirmed(self.utterance)
+        silent_ms = (self._frames - self._last_voiced) * FRAME_MS
+        if silent_ms >= self.offset_ms or self._frames * FRAME_MS >= MAX_UTTERANCE_MS:
+            self._end()
 
     def _end(self) -> None:
         self.speaking = False

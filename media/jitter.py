@@ -5,7 +5,7 @@ what came late is given in one go. Only a gap makes the packets behind it wait: 
 follows the jitter and forgets a bad moment within two seconds. Then the gap is filled, and the stream is on time again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from media.rtp import RtpPacket
@@ -19,6 +19,7 @@ MAX_PACKET_MS: Final = 120
 RESTART: Final = 1000  # a sequence number further off than this begins the stream anew
 
 _SEQUENCES: Final = 1 << 16
+_SEQUENCE: Final = _SEQUENCES - 1
 _TICKS: Final = 1 << 32
 
 
@@ -29,8 +30,29 @@ class Due(NamedTuple):
     """Of the packet right after a missing frame, which may hold a copy of it."""
 
 
+_PAUSE: Final = Due(None)
+
+
 class JitterBuffer:
     """One stream at a time; another SSRC begins anew."""
+
+    __slots__ = (
+        "_base_ms",
+        "_filled",
+        "_frame_ticks",
+        "_jitter_ms",
+        "_latest_ticks",
+        "_packet_ticks",
+        "_sequence",
+        "_ssrc",
+        "_ticks",
+        "_ticks_per_ms",
+        "_transit_ms",
+        "_waiting",
+        "doubled",
+        "late",
+        "missing",
+    )
 
     def __init__(self, clock_hz: int, frame_ticks: int) -> None:
         self.late = 0  # came after their gap was filled
@@ -63,49 +85,69 @@ class JitterBuffer:
             self._restart()
         if self._sequence < 0:
             self._begin(packet, now_ms)
-        ahead = (packet.sequence - self._sequence + _SEQUENCES // 2) % _SEQUENCES - _SEQUENCES // 2
-        if abs(ahead) > RESTART:
-            self._restart()
-            self._begin(packet, now_ms)
-            ahead = 0
-        if ahead < 0:
-            self.late += 1
-            return
-        sequence = self._sequence + ahead
+        sequence = self._sequence
+        ahead = (packet.sequence - sequence) & _SEQUENCE
+        if ahead:
+            ahead = (ahead + _SEQUENCES // 2) % _SEQUENCES - _SEQUENCES // 2
+            if abs(ahead) > RESTART:
+                self._restart()
+                self._begin(packet, now_ms)
+                sequence, ahead = self._sequence, 0
+            if ahead < 0:
+                self.late += 1
+                return
+            sequence += ahead
         if sequence in self._waiting:
             self.doubled += 1
             return
-        moved = (packet.timestamp - self._latest_ticks + _TICKS // 2) % _TICKS - _TICKS // 2
-        ticks = self._latest_ticks + moved
-        self._latest_ticks = max(self._latest_ticks, ticks)
+        ticks = latest = self._latest_ticks
+        ticks += (packet.timestamp - latest + _TICKS // 2) % _TICKS - _TICKS // 2
+        if ticks > latest:
+            self._latest_ticks = ticks
         self._time(ticks, now_ms)
         self._waiting[sequence] = ticks, now_ms, packet.payload
 
-    def due(self, now_ms: int) -> Iterator[Due]:
-        """All that can be given now, in order; to be asked every 20 ms."""
-        while self._waiting:
-            found = self._waiting.pop(self._sequence, None)
-            if found is None:
-                sequence = min(self._waiting)
-                ticks, arrival_ms, payload = self._waiting[sequence]
-                if now_ms - arrival_ms < self.wait_ms and len(self._waiting) <= MAX_PACKETS:
-                    return
-                yield from self._fill(ticks, payload)
-                self._sequence = sequence
-                self._ticks = ticks
-                continue
-            ticks, _, payload = found
+    def take(self) -> bytes | None:
+        """The next payload in order, if it is here: the quick way to most of what `due` would give."""
+        found = self._waiting.pop(self._sequence, None)
+        if found is None:
+            return None
+        ticks, _, payload = found
+        if ticks != self._ticks or self._filled:
             length = ticks - self._ticks + self._packet_ticks  # of the packet before
             if 0 < length <= MAX_PACKET_MS * self._ticks_per_ms and not self._filled:
                 self._packet_ticks = length
             self._filled = 0
-            self._sequence += 1
-            self._ticks = ticks + self._packet_ticks
-            yield Due(payload)
-        if self._sequence >= 0 and now_ms - self._base_ms - self._ticks / self._ticks_per_ms >= self.wait_ms:
-            self._filled += 1
-            self._ticks += self._frame_ticks
-            yield Due(None)
+        self._sequence += 1
+        self._ticks = ticks + self._packet_ticks
+        return payload
+
+    def due(self, now_ms: int) -> Sequence[Due]:
+        """All that can be given now, in order; to be asked every 20 ms."""
+        given: Sequence[Due] = ()
+        if self._waiting:
+            given = list(self._past_gaps(now_ms))
+        if not self._waiting and self._sequence >= 0:
+            behind_ms = now_ms - self._base_ms - self._ticks / self._ticks_per_ms
+            if behind_ms >= MIN_WAIT_MS and behind_ms >= self.wait_ms:
+                self._filled += 1
+                self._ticks += self._frame_ticks
+                given = (*given, _PAUSE)
+        return given
+
+    def _past_gaps(self, now_ms: int) -> Iterator[Due]:
+        while self._waiting:
+            payload = self.take()
+            if payload is not None:
+                yield Due(payload)
+                continue
+            sequence = min(self._waiting)
+            ticks, arrival_ms, payload = self._waiting[sequence]
+            if now_ms - arrival_ms < self.wait_ms and len(self._waiting) <= MAX_PACKETS:
+                return
+            yield from self._fill(ticks, payload)
+            self._sequence = sequence
+            self._ticks = ticks
 
     def _begin(self, packet: RtpPacket, now_ms: int) -> None:
         self._sequence = packet.sequence
@@ -115,7 +157,8 @@ class JitterBuffer:
     def _time(self, ticks: int, now_ms: int) -> None:
         """The jitter, and what counts as on time: the quickest, or the latest that came after it was given up."""
         transit_ms = now_ms - ticks / self._ticks_per_ms
-        self._jitter_ms += (min(abs(transit_ms - self._transit_ms), MAX_GAP_MS) - self._jitter_ms) / 16
+        moved_ms = abs(transit_ms - self._transit_ms)
+        self._jitter_ms += ((moved_ms if moved_ms < MAX_GAP_MS else MAX_GAP_MS) - self._jitter_ms) / 16
         self._transit_ms = transit_ms
         if transit_ms < self._base_ms or (self._filled and ticks < self._ticks):
             self._base_ms = transit_ms

@@ -19,6 +19,8 @@ LOCK_PACKETS: Final = 2  # in sequence, before a source is believed (RFC 3550, A
 _HEADER: Final = struct.Struct("!BBHII")
 _SEQUENCE: Final = 0xFFFF
 _TIMESTAMP: Final = 0xFFFFFFFF
+_PLAIN: Final = VERSION << 6  # first byte of a packet without sources, extension and padding
+_MARKER: Final = 0x80
 
 
 class RtpPacket:
@@ -41,27 +43,36 @@ class RtpPacket:
         """Raises `RtpError`."""
         if len(data) < HEADER_BYTES:
             raise RtpError("shorter than a header")
-        first, second, sequence, timestamp, ssrc = _HEADER.unpack_from(data)
-        if first >> 6 != VERSION:
-            raise RtpError("not version 2")
-        start = HEADER_BYTES + 4 * (first & 0x0F)
-        end = len(data)
-        if first & 0x10:
-            if end < start + 4:
-                raise RtpError("the extension is cut off")
-            start += 4 + 4 * int.from_bytes(data[start + 2 : start + 4])
-        if first & 0x20:
-            padding = data[-1]
-            if not padding:
-                raise RtpError("padding of nothing")
-            end -= padding
-        if end < start:
-            raise RtpError("shorter than it says")
-        return cls(second & 0x7F, sequence, timestamp, ssrc, data[start:end], marker=second > 0x7F)
+        packet = cls.__new__(cls)
+        first, second, packet.sequence, packet.timestamp, packet.ssrc = _HEADER.unpack_from(data)
+        packet.payload_type = second & 0x7F
+        packet.marker = second > 0x7F
+        packet.payload = data[HEADER_BYTES:] if first == _PLAIN else _payload(first, data)
+        return packet
 
     def pack(self) -> bytes:
-        second = self.payload_type | (0x80 if self.marker else 0)
-        return _HEADER.pack(VERSION << 6, second, self.sequence, self.timestamp, self.ssrc) + self.payload
+        second = self.payload_type | _MARKER if self.marker else self.payload_type
+        return _HEADER.pack(_PLAIN, second, self.sequence, self.timestamp, self.ssrc) + self.payload
+
+
+def _payload(first: int, data: bytes) -> bytes:
+    """Of a packet that has more than the plain header. Raises `RtpError`."""
+    if first >> 6 != VERSION:
+        raise RtpError("not version 2")
+    start = HEADER_BYTES + 4 * (first & 0x0F)
+    end = len(data)
+    if first & 0x10:
+        if end < start + 4:
+            raise RtpError("the extension is cut off")
+        start += 4 + 4 * int.from_bytes(data[start + 2 : start + 4])
+    if first & 0x20:
+        padding = data[-1]
+        if not padding:
+            raise RtpError("padding of nothing")
+        end -= padding
+    if end < start:
+        raise RtpError("shorter than it says")
+    return data[start:end]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,8 @@ class Heard:
 
 class RtpSender:
     """Numbers what goes out. Time goes on in silence too, whether or not a packet says so."""
+
+    __slots__ = ("_cname", "_payload_type", "_sequence", "clock_hz", "octets", "packets", "ssrc", "timestamp")
 
     def __init__(
         self,
@@ -103,14 +116,14 @@ class RtpSender:
 
     def packet(self, payload: bytes, samples: int, *, marker: bool = False) -> bytes:
         """`samples` of the RTP clock pass with it."""
-        packed = self.event(payload, self._payload_type, self.timestamp, marker=marker)
-        self.timestamp = (self.timestamp + samples) & _TIMESTAMP
-        return packed
+        timestamp = self.timestamp
+        self.timestamp = (timestamp + samples) & _TIMESTAMP
+        return self.event(payload, self._payload_type, timestamp, marker=marker)
 
     def event(self, payload: bytes, payload_type: int, timestamp: int, *, marker: bool = False) -> bytes:
         """A packet of another type, for which no time passes (RFC 4733)."""
-        second = payload_type | (0x80 if marker else 0)
-        header = _HEADER.pack(VERSION << 6, second, self._sequence, timestamp, self.ssrc)
+        second = payload_type | _MARKER if marker else payload_type
+        header = _HEADER.pack(_PLAIN, second, self._sequence, timestamp, self.ssrc)
         self._sequence = (self._sequence + 1) & _SEQUENCE
         self.packets += 1
         self.octets += len(payload)
@@ -140,6 +153,25 @@ class RtpSender:
 class RtpReceiver:
     """What came of one source: loss and jitter as RFC 3550 counts them (A.1, A.3, A.8)."""
 
+    __slots__ = (
+        "_before",
+        "_clock_hz",
+        "_first",
+        "_jitter",
+        "_last_report",
+        "_last_report_ms",
+        "_reports",
+        "_ticks_per_ms",
+        "_transit",
+        "bad_reports",
+        "before",
+        "highest",
+        "packets",
+        "round_trip_ms",
+        "said_goodbye",
+        "ssrc",
+    )
+
     def __init__(self, clock_hz: int) -> None:
         self.packets = 0
         self.before = (0, 0)  # packets and losses of sources that came before this one
@@ -147,6 +179,7 @@ class RtpReceiver:
         self.said_goodbye = False
         self.round_trip_ms: int | None = None
         self._clock_hz = clock_hz
+        self._ticks_per_ms = clock_hz / 1000
         self._reports: OrderedDict[int, int] = OrderedDict()  # ours: the middle of NTP, and when
         self._begin(None, 0)
 
@@ -164,21 +197,19 @@ class RtpReceiver:
         self._last_report_ms = 0
 
     def received(self, packet: RtpPacket, now_ms: int) -> None:
-        sequence = packet.sequence
         if packet.ssrc != self.ssrc:
-            self._begin(packet.ssrc, sequence)
-        ahead = (sequence - self.highest) & _SEQUENCE
+            self._begin(packet.ssrc, packet.sequence)
+        ahead = (packet.sequence - self.highest) & _SEQUENCE
         if ahead < MAX_DROPOUT:
             self.highest += ahead
         elif ahead < _SEQUENCE - MAX_MISORDER:
-            self._begin(packet.ssrc, sequence)
+            self._begin(packet.ssrc, packet.sequence)
         self.packets += 1
-        transit = now_ms * self._clock_hz / 1000 - packet.timestamp
-        if self._transit is not None:
-            moved = abs(transit - self._transit)
+        before, self._transit = self._transit, now_ms * self._ticks_per_ms - packet.timestamp
+        if before is not None:
+            moved = abs(self._transit - before)
             if moved < self._clock_hz:  # else the clock wrapped or began anew
                 self._jitter += (moved - self._jitter) / 16
-        self._transit = transit
 
     @property
     def expected(self) -> int:
@@ -234,6 +265,8 @@ class RtpReceiver:
 
 class Stream:
     """Locks onto the first source that sends `LOCK_PACKETS` in sequence of the right types; the rest are strays."""
+
+    __slots__ = ("_candidate", "_payload_types", "ssrc", "strays")
 
     def __init__(self, payload_types: frozenset[int]) -> None:
         self.ssrc: int | None = None

@@ -119,7 +119,11 @@ class RtpAudio:
     def hear(self, now_ms: int) -> None:
         """What is due out of the jitter buffer. Gaps and pauses are filled, so that time goes on."""
         self._now_ms = now_ms
-        for due in self.buffer.due(now_ms):
+        buffer, heard = self.buffer, self._heard
+        while (payload := buffer.take()) is not None:
+            self._missing = 0
+            heard(self._decoded(payload), now_ms)
+        for due in buffer.due(now_ms):
             if due.payload is not None:
                 self._missing = 0
                 pcm = self._decoded(due.payload)
@@ -130,7 +134,7 @@ class RtpAudio:
                 pcm = recovered if recovered is not None else self.codec.conceal()
             else:
                 pcm = self._silence_in
-            self._heard(pcm, now_ms)
+            heard(pcm, now_ms)
 
     def fill(self, now_ms: int) -> None:
         """Where no frame was sent, silence is; now and then a report."""

@@ -29,6 +29,8 @@ VOICE_CHUNKS: Final = 3  # of 32 ms, within one stretch
 class Vad:
     """Says of each 20 ms frame whether it may be voice. About 3 microseconds."""
 
+    __slots__ = ("_floor_rms", "_frame_bytes", "_keep", "_onset", "_rate_hz")
+
     def __init__(self, rate_hz: int) -> None:
         if rate_hz not in EAR_RATES_HZ:
             raise ValueError(f"no voice detection at {rate_hz} Hz")
@@ -42,9 +44,13 @@ class Vad:
         data = frame.tobytes()
         assert len(data) == self._frame_bytes
         level = rms(data)
-        floor = min(self._floor_rms * FLOOR_RISE, MAX_FLOOR_RMS)
-        self._floor_rms = max(min(level, floor), 1.0)
-        if level < MIN_RMS or level < FLOOR_FACTOR * self._floor_rms:
+        floor = self._floor_rms * FLOOR_RISE
+        if floor > MAX_FLOOR_RMS:
+            floor = MAX_FLOOR_RMS
+        if level < floor:
+            floor = level or 1.0
+        self._floor_rms = floor
+        if level < MIN_RMS or level < FLOOR_FACTOR * floor:
             return False
         gate = self._keep if speaking else self._onset
         return bool(gate.is_speech(data, self._rate_hz))
@@ -105,8 +111,9 @@ class VoiceCheck:
             chunk = samples[start : start + CHECK_SAMPLES]
             if detector.process_samples((chunk / FULL_SCALE).tolist()) >= VOICE_PROBABILITY:
                 self._chunks += 1
+                if self._chunks >= VOICE_CHUNKS:
+                    self.voice = True
+                    self.end()
+                    return
         self._pending = [samples[whole:]]
         self._pending_samples = len(samples) - whole
-        if self._chunks >= VOICE_CHUNKS:
-            self.voice = True
-            self.end()
