@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from app.load.suite.noise import Noise as Kind
+
 DEFAULT_PATIENCE_MS: Final = 15_000
 DEFAULT_LEVEL_DBFS: Final = -20.0
 DEFAULT_DONE_MS: Final = 700
@@ -14,17 +16,6 @@ DIGIT_GAP_MS: Final = 100
 
 Range = tuple[int, int]
 """From and to, in milliseconds; each time another value in it, from the call's seed."""
-
-
-class Kind(StrEnum):
-    """Noises. Which one of its kind is made is the seed's."""
-
-    hush = "hush"  # a quiet room
-    street = "street"
-    babble = "babble"  # people talking behind
-    hum = "hum"  # of the mains
-    cough = "cough"
-    click = "click"
 
 
 @dataclass(frozen=True, slots=True)

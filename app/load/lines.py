@@ -1,0 +1,44 @@
+"""Which line an address is called by."""
+
+import ssl
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+from app.load.line import LineFactory
+from app.load.plain import PlainLine
+from app.load.twilio import TwilioLine
+
+TWILIO: Final = "twilio"  # a part of a path that says so
+
+
+class BadAddress(ValueError):
+    """An address that nobody can be called by; says what can be."""
+
+
+def websocket_lines(
+    address: str,
+    *,
+    protocol: str = "",
+    rate_hz: int = 16_000,
+    token: str = "",
+    headers: Mapping[str, str] | None = None,
+    context: ssl.SSLContext | None = None,
+) -> LineFactory:
+    """Callers at `ws:` and `wss:` addresses. The protocol is "plain" or "twilio"; by default the path says which.
+
+    Raises `BadAddress`.
+    """
+    try:
+        parts = urlsplit(address)
+        reachable = parts.scheme in ("ws", "wss") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        reachable = False
+    if not reachable or any(char.isspace() for char in address):
+        raise BadAddress("an address is such as ws://127.0.0.1:8080/ws/audio or wss://host/ws/twilio/FLOW")
+    fields = dict(headers or {})
+    if token:
+        fields["Authorization"] = f"Bearer {token}"
+    if protocol == TWILIO or (not protocol and TWILIO in parts.path.split("/")):
+        return lambda number: TwilioLine(address, headers=fields, context=context)
+    return lambda number: PlainLine(address, rate_hz=rate_hz, headers=fields, context=context)
