@@ -1,5 +1,8 @@
 """Calling hours by the callee's wall clock, midnight and the change of clocks included."""
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -109,3 +112,10 @@ def test_days_of_the_limits() -> None:
     assert day_of(at("2030-03-31 23:59"), BERLIN) == "2030-03-31"
     assert next_day_s(at("2030-03-31 01:00"), BERLIN) == at("2030-04-01 00:00")
     assert next_day_s(at("2030-03-31 00:00"), BERLIN) - at("2030-03-31 00:00") == 23 * 3600
+
+
+def test_zones_are_known_where_the_system_has_none() -> None:
+    program = "from app.dialler.hours import read_zone; print(read_zone('Europe/Berlin'))"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env={**os.environ, "PYTHONTZPATH": ""}, capture_output=True, check=True, timeout=60)
+    assert done.stdout == b"Europe/Berlin\n"
