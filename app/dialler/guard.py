@@ -1,19 +1,36 @@
 """The one door for outbound calls: whoever places one, for whatever reason, asks here first and settles after."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from app.dialler.address import Address
 from app.dialler.hours import day_of, next_day_s
 from app.dialler.outcome import Outcome, Placed
 from app.dialler.rules import FOR_NOW, TILL_TOMORROW, Quote, Refusal, Rules, Used, cost_micros
-from app.store.dials import DialStore
 
 WAIT_S = 5.0
 """After which a call may be tried again that was one too many at its moment."""
 
 KEEP_S = 2 * 86_400
 """Whom we called is forgotten after that: no limit asks for it any more."""
+
+
+class Ledger(Protocol):
+    """Each day's counts and spending, on disk once a method returns. All raise `StoreError`. For any thread."""
+
+    def reserve(
+        self, day: str, destination: str, micros: int, now_s: float, admit: Callable[[Used], Refusal | None], /
+    ) -> int | Refusal:
+        """The call's number, or what `admit` has against it. Nobody else reserves between question and entry."""
+        ...
+
+    def settle(self, call: int, micros: int | None, /) -> None:
+        """What it cost; None: what was reserved."""
+        ...
+
+    def forget_days(self, before_day: str, /) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +56,7 @@ class Refused:
 class Guard:
     """Sync: each method is a few milliseconds of SQLite; call them in a thread, from as many as you like."""
 
-    def __init__(self, rules: Rules, store: DialStore, zone: ZoneInfo) -> None:
+    def __init__(self, rules: Rules, store: Ledger, zone: ZoneInfo) -> None:
         """`zone`: where the days of the limits begin and end."""
         self._rules = rules
         self._store = store

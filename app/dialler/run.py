@@ -10,11 +10,10 @@ from functools import partial
 from typing import Protocol, TypeVar, assert_never
 
 from app.dialler import plan
-from app.dialler.outcome import Outcome, Placed
+from app.dialler.outcome import Outcome, Placed, Progress
 from app.dialler.plan import Begun, Dial, Done, Ended, Options, Plan, Save, Stopping, Ticked
 from app.dialler.rows import Row
 from app.ports import StoreError
-from app.store.dials import DialStore
 
 MAX_WAIT_S = 60.0
 """The longest sleep: the wall clock may be set while we wait."""
@@ -24,6 +23,20 @@ T = TypeVar("T")
 Place = Callable[[Dial], Awaitable[Placed]]
 """Places one call and returns when it is over. What it raises is a fault of ours and ends the whole list; cancelling
 it ends its call."""
+
+
+class Lists(Protocol):
+    """How far each list is, on disk once a method returns. All may block, and raise `StoreError`. For any thread."""
+
+    def take(self, name: str, /) -> int:
+        """From now on it is ours, under this epoch."""
+        ...
+
+    def progress(self, name: str, /) -> dict[str, Progress]: ...
+
+    def put(self, name: str, epoch: int, rows: dict[str, Progress], /) -> bool:
+        """All of them, or none where somebody else took the list."""
+        ...
 
 
 class Offload(Protocol):
@@ -51,7 +64,7 @@ class ListRun:
         name: str,
         rows: Iterable[Row],
         options: Options,
-        store: DialStore,
+        store: Lists,
         place: Place,
         *,
         stop: Event | None = None,

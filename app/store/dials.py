@@ -4,7 +4,6 @@ One SQLite file of its own in the data folder. What a method has answered is on 
 crash leaves behind counts in full until its day is over, and a row that was being called counts as called.
 """
 
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -15,11 +14,11 @@ from typing import Self
 from app.dialler.outcome import Outcome, Progress
 from app.dialler.rules import Refusal, Used
 from app.ports import StoreError
+from app.store.sqlite_file import clear_errors, open_writer, transaction
 
 FILE_NAME = "dials.sqlite"
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x56474449  # "VGDI"
-BUSY_MS = 5_000
 MAX_NAME_CHARS = 200
 
 _SCHEMA = f"""
@@ -61,8 +60,8 @@ class DialStore:
         self._path = path
         self._guard = threading.Lock()
         self._db: sqlite3.Connection | None = None
-        with _clear_errors(path):
-            self._db = _open(path)
+        with clear_errors(path):
+            self._db = open_writer(path, _SCHEMA, lambda db: _check(db, path))
         try:
             with self._transaction() as db:
                 self._run = db.execute("INSERT INTO runs DEFAULT VALUES").lastrowid
@@ -178,17 +177,11 @@ class DialStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._guard, _clear_errors(self._path):
+        with self._guard, clear_errors(self._path):
             if self._db is None:
                 raise StoreError(f"{self._path}: closed")
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(self._db):
                 yield self._db
-                self._db.execute("COMMIT")
-            finally:
-                if self._db.in_transaction:
-                    with suppress(sqlite3.Error):
-                        self._db.execute("ROLLBACK")
 
 
 def _outcome(word: str) -> Outcome:
@@ -203,45 +196,9 @@ def _check_name(name: str) -> None:
         raise StoreError(f"lists and rows have names of 1 to {MAX_NAME_CHARS} characters")
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    path.chmod(0o600)
-    db = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw",
-        uri=True,
-        timeout=BUSY_MS / 1000,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-    try:
-        db.text_factory = lambda text: text.decode(errors="replace")
-        db.execute("PRAGMA foreign_keys = ON")
-        db.execute("PRAGMA secure_delete = ON")
-        db.execute("BEGIN IMMEDIATE")  # two that make the file at once: one does, the other finds it made
-        if not db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-            for statement in filter(str.strip, _SCHEMA.split(";")):
-                db.execute(statement)
-        db.execute("COMMIT")
-        if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-            raise StoreError(f"{path}: not a file of voicegate's outbound calls")
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version != SCHEMA_VERSION:
-            raise StoreError(f"{path}: format {version}, this voicegate reads {SCHEMA_VERSION}")
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-@contextmanager
-def _clear_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise StoreError(f"{path}: {error}") from error
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror}") from error
+def _check(db: sqlite3.Connection, path: Path) -> None:
+    if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise StoreError(f"{path}: not a file of voicegate's outbound calls")
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version != SCHEMA_VERSION:
+        raise StoreError(f"{path}: format {version}, this voicegate reads {SCHEMA_VERSION}")

@@ -16,9 +16,9 @@ from typing import Any, Self, assert_never
 
 from app.core.codec import CallHeader, Record
 from app.ports import Append, Begin, CallRow, Finish, Journal, NoSuchCall, Release, Reserve, StoreError, Write, Written
+from app.store.sqlite_file import clear_errors, connect, open_writer, transaction
 
 SCHEMA_VERSION = 1
-BUSY_MS = 5_000
 MAX_CALLS_LISTED = 10_000
 PURGE_CALLS = 100  # of one transaction, so that a long purge lets commits in between
 LOCK_NAME = "voicegate.lock"
@@ -58,6 +58,7 @@ CREATE TABLE records (
 ) {_STRICT_WITHOUT_ROWID};
 CREATE TABLE once (once TEXT PRIMARY KEY, call TEXT NOT NULL, n INTEGER NOT NULL) {_STRICT};
 CREATE INDEX once_by_call ON once (call, n);
+PRAGMA user_version = {SCHEMA_VERSION};
 """
 
 _ROW = "call, flow, flow_hash, core_version, epoch, started_at, records, cdr, recording, purged"
@@ -80,12 +81,12 @@ class SqliteStore:
             if not path.exists():
                 raise StoreError(f"{path}: there is no journal here")
             return
-        with _clear_errors(path):
+        with clear_errors(path):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _FolderLock(path.parent)
         try:
-            with _clear_errors(path):
-                self._writer = _open_writer(path)
+            with clear_errors(path):
+                self._writer = open_writer(path, _SCHEMA, lambda db: _check_version(db, path))
         except StoreError:
             self._lock.release()
             raise
@@ -184,7 +185,7 @@ class SqliteStore:
                 db.executemany("UPDATE calls SET cdr = NULL, recording = '', purged = 1 WHERE call = ?", calls)
             purged += len(calls)
         if purged:
-            with self._writing, _clear_errors(self._path):
+            with self._writing, clear_errors(self._path):
                 # The old pages are in the write-ahead log until it is emptied.
                 self._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         if undeleted:
@@ -231,21 +232,15 @@ class SqliteStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._writing, _clear_errors(self._path):
+        with self._writing, clear_errors(self._path):
             db = self._connection()
-            db.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(db):
                 yield db
-                db.execute("COMMIT")
-            finally:
-                if db.in_transaction:
-                    with suppress(sqlite3.Error):
-                        db.execute("ROLLBACK")
 
     @contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection]:
         # Not `mode=ro`: a log that a killed writer left behind must be recovered, which writes.
-        with _clear_errors(self._path), closing(_connect(self._path)) as db:
+        with clear_errors(self._path), closing(connect(self._path)) as db:
             db.execute("PRAGMA query_only = ON")
             _check_version(db, self._path)
             yield db
@@ -312,54 +307,12 @@ def _call_row(row: tuple[Any, ...]) -> CallRow:
     return CallRow(CallHeader(*header), records, cdr, recording, bool(purged))
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    """An existing file, in autocommit; foreign keys on, and a wait where it is locked."""
-    db = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw",
-        uri=True,
-        timeout=BUSY_MS / 1000,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-    db.text_factory = lambda text: text.decode(errors="replace")  # one damaged name must not hide all other calls
-    return db
-
-
-def _open_writer(path: Path) -> sqlite3.Connection:
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    path.chmod(0o600)
-    db = _connect(path)
-    try:
-        db.execute("PRAGMA foreign_keys = ON")
-        db.execute("PRAGMA secure_delete = ON")
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        if not db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-            db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-        _check_version(db, path)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
 def _check_version(db: sqlite3.Connection, path: Path) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA_VERSION:
         raise StoreError(f"{path}: written by a newer voicegate (format {version}, this one reads {SCHEMA_VERSION})")
     if version != SCHEMA_VERSION:
         raise StoreError(f"{path}: not a voicegate journal")
-
-
-@contextmanager
-def _clear_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise StoreError(f"{path}: {error}") from error
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror}") from error
 
 
 class _FolderLock:
@@ -376,7 +329,7 @@ class _FolderLock:
         with self._guard:
             if self._name in self._mine:
                 raise StoreError(f"{folder}: in use by this process already")
-            with _clear_errors(self._name):
+            with clear_errors(self._name):
                 self._file = os.open(self._name, os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

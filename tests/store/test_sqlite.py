@@ -143,8 +143,10 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
     db = sqlite3.connect(path)
     db.execute("CREATE TABLE theirs (x)")
     db.close()
+    before = path.read_bytes()
     with pytest.raises(StoreError, match="not a voicegate journal"):
         SqliteStore(path)
+    assert path.read_bytes() == before
 
 
 def test_a_damaged_file_is_one_clear_line(tmp_path: Path) -> None:
@@ -247,7 +249,7 @@ def test_a_file_that_may_not_grow_is_one_clear_line(tmp_path: Path) -> None:
 
 
 def test_a_file_that_another_program_locks_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.store.sqlite.BUSY_MS", 50)
+    monkeypatch.setattr("app.store.sqlite_file.BUSY_MS", 50)
     path = tmp_path / "journal.db"
     with SqliteStore(path) as store:
         other = sqlite3.connect(path, isolation_level=None)
