@@ -106,8 +106,9 @@ class Traffic:
 
     def sums(self) -> dict[str, Sums]:
         """By transport, since the start."""
+        live = list(self._live())  # which may find that something has ended
         totals = dict(self._over)
-        for known in self._live():
+        for known in live:
             transport = known.leg.transport
             totals[transport] = totals.get(transport, Sums()).plus(known.sums())
         return totals

@@ -1,6 +1,8 @@
 import asyncio
+import time
+from bisect import bisect_left
 
-from media.clock import Ticker
+from media.clock import LAG_BOUNDS_S, Ticker
 
 
 class Counting:
@@ -77,3 +79,43 @@ async def test_the_schedule_does_not_drift_and_gives_up_what_it_missed() -> None
         task.cancel()
     assert counting.at == sorted(counting.at)
     assert (19 + ticker.missed_ticks) * 5 <= elapsed_ms + 5
+
+
+async def test_how_late_ticks_begin_and_how_long_they_take() -> None:
+    enough = asyncio.Event()
+
+    class Slow(Counting):
+        def tick(self, now_ms: int) -> None:
+            super().tick(now_ms)
+            time.sleep(0.002)
+            if len(self.at) == 10:
+                enough.set()
+
+    ticker = Ticker(period_ms=5)
+    ticker.add(Slow(), ignore)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(ticker.run())
+        await asyncio.sleep(0)
+        time.sleep(0.06)  # noqa: ASYNC251  # somebody holds the loop up
+        await enough.wait()
+        task.cancel()
+    assert ticker.lag_s.count >= 10
+    assert ticker.lag_s.sum > 0.05
+    assert sum(ticker.lag_s.counts[bisect_left(LAG_BOUNDS_S, 0.04) :]) >= 1
+    assert ticker.busy_ms >= 20
+
+
+def test_whoever_goes_is_told_of_once() -> None:
+    ticker = Ticker()
+    gone: list[object] = []
+    ticker.discarded = gone.append
+    calm, broken = Counting(), Broken()
+    ticker.add(calm, ignore)
+    ticker.add(broken, lambda error: None)
+    assert ticker.all == (calm, broken)
+    ticker.tick(20)
+    assert gone == [broken]
+    ticker.discard(calm)
+    ticker.discard(calm)
+    assert gone == [broken, calm]
+    assert not ticker.all

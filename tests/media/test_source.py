@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from media.source import MAX_NAME_CHARS, field_values, source
+from media.source import MAX_NAME_CHARS, belongs, field_values, source
 
 PROXIES = (ip_network("127.0.0.0/8"), ip_network("10.0.0.0/8"), ip_network("2001:db8:9::/48"))
 
@@ -44,3 +44,12 @@ def test_with_no_proxies_nobody_speaks_for_others() -> None:
 def test_no_line_of_a_header_is_lost() -> None:
     lines = [(b"Host", b"here"), (b"ORIGIN", b"http://a"), (b"x", b"\xff"), (b"Origin", b"http://b")]
     assert field_values(lines) == {"host": "here", "origin": "http://a, http://b", "x": "\xff"}
+
+
+def test_who_belongs_to_a_network() -> None:
+    networks = [ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")]
+    for peer in ("10.1.2.3", "::ffff:10.1.2.3", "2001:db8::1"):
+        assert belongs(peer, networks), peer
+    for peer in ("11.0.0.1", "2001:db9::1", "", "unix", "10.1.2.3, 11.0.0.1"):
+        assert not belongs(peer, networks), peer
+    assert not belongs("10.1.2.3", [])

@@ -497,3 +497,33 @@ def test_a_killed_process_keeps_all_that_a_flush_has_answered(tmp_path: Path) ->
             store.commit([Reserve("c1", 1, 0, kept_once(f"k{answered}")), Finish("c1", 1, b"{}")])[0]
             is Written.conflict
         )
+
+
+async def test_what_waits_for_the_store_is_known(threaded: Desk) -> None:
+    assert threaded.writer.waiting == (0, 0, 0.0)
+    threaded.store.open.clear()
+    call = threaded.call()
+    call.write(0, Tick(), [], False)
+    await threaded.until(lambda: threaded.writer._committing)
+    call.write(10, Digit("1"), [], False)
+    first = threaded.writer.waiting
+    assert first.records == 2
+    assert first.octets > 0
+    await asyncio.sleep(0.02)
+    assert threaded.writer.waiting.longest_s >= first.longest_s + 0.02
+    threaded.store.open.set()
+    await call.flush()
+    assert threaded.writer.waiting == (0, 0, 0.0)
+
+
+async def test_what_a_broken_store_did_not_take_waits_on(threaded: Desk) -> None:
+    threaded.store.fault = StoreError("full")
+    call = threaded.call()
+    call.write(0, Tick(), [], False)
+    await threaded.until(lambda: threaded.writer.error)
+    await asyncio.sleep(0.1)
+    assert threaded.writer.waiting.records == 1
+    assert threaded.writer.waiting.longest_s >= 0.1
+    threaded.store.fault = None
+    await threaded.until(lambda: threaded.writer.waiting.records == 0)
+    assert threaded.writer.waiting == (0, 0, 0.0)

@@ -18,6 +18,7 @@ from media.sip.guard import (
     MAX_UNKNOWN_PER_S,
     OFFENCES_MS,
     Guard,
+    Reason,
     Trust,
 )
 
@@ -68,6 +69,7 @@ def test_whom_we_call_may_answer_and_is_no_friend() -> None:
     assert not guard.allows(STRANGER)
     assert guard.admits(OTHER, 0) is Trust.dropped
     assert guard.welcomes(OTHER, 0) is Trust.dropped
+    assert guard.drops == {Reason.stranger: 2}
     assert guard.dropped == 2
 
 
@@ -76,7 +78,7 @@ def test_an_address_has_so_many_messages_in_each_second(guard: Guard, host: str,
     for second in range(3):
         now_ms = second * 1000
         assert sum(guard.admits(host, now_ms) is not Trust.dropped for _ in range(most * 2)) == most
-    assert guard.dropped == 3 * most
+    assert guard.drops == {Reason.flood: 3 * most}
 
 
 def test_all_strangers_together_have_so_many(guard: Guard) -> None:
@@ -97,8 +99,9 @@ def test_a_ban_begins_with_the_tenth_offence_and_ends(guard: Guard) -> None:
     offend(guard, STRANGER, times=MAX_OFFENCES - 1)
     assert guard.admits(STRANGER, 0) is Trust.unknown
     offend(guard, STRANGER, times=1)
-    assert guard.bans == 1
+    assert (guard.bans, guard.offences) == (1, MAX_OFFENCES)
     assert guard.admits(STRANGER, BAN_MS - 1) is Trust.dropped
+    assert guard.drops == {Reason.banned: 1}
     assert guard.admits(OTHER, BAN_MS - 1) is Trust.unknown
     assert guard.admits(STRANGER, BAN_MS) is Trust.unknown
 
