@@ -141,6 +141,14 @@ class SipTrunk(_Part):
     password: SecretStr = SecretStr("")
     caller: str = Field(default="", pattern=r"^[+\w.*#-]{0,64}$")  # the number that calls show
     register_: bool = Field(default=False, alias="register")  # so that its calls come to us
+    srtp: Literal["none", "sdes", "dtls"] | None = None  # what our calls offer; None: as `sip_srtp` says
+
+    @model_validator(mode="after")
+    def _keys_are_hidden(self) -> Self:
+        scheme, _, place = self.uri.lower().partition(":")
+        if self.srtp == "sdes" and scheme != "sips" and "transport=tls" not in place.split(";")[1:]:
+            raise ValueError("srtp: sdes puts keys into the signalling: the uri needs ;transport=tls or sips:")
+        return self
 
 
 class IceServer(_Part):
@@ -324,6 +332,8 @@ class Settings(_Part):
     def _fit_together(self) -> Self:
         if self.twilio_auth_token.get_secret_value() and not self.public_url:
             raise ValueError("twilio_auth_token needs public_url: Twilio signs the address that it called")
+        if self.sip_srtp == "required" and any(trunk.srtp == "none" for trunk in self.sip_trunks):
+            raise ValueError("a trunk's srtp cannot be none where sip_srtp is required")
         for what in ("name", "digest"):
             found = [token.name if what == "name" else token.digest() for token in self.tokens]
             if len(set(found)) < len(found):
@@ -401,12 +411,12 @@ def load_settings(environment: Mapping[str, str], file: Path | None = None, **ov
 def check_exposure(settings: Settings) -> None:
     """Refuse to be reachable from elsewhere with nobody named who may call. Raises `SettingsError`."""
     if settings.sip_port is not None and not (
-        is_loopback(settings.sip_address) or settings.sip_allow or settings.sip_users
+        is_loopback(settings.sip_address) or settings.sip_allow or settings.sip_users or settings.sip_trunks
     ):
         raise SettingsError(
             [
                 f"VOICEGATE_SIP_HOST: {settings.sip_address} can be reached from other machines, and none may call:"
-                " set VOICEGATE_SIP_ALLOW or VOICEGATE_SIP_USERS"
+                " set VOICEGATE_SIP_ALLOW, VOICEGATE_SIP_USERS or VOICEGATE_SIP_TRUNKS"
             ]
         )
     if settings.tokens:

@@ -8,7 +8,7 @@ from app.dialler.rules import BadRule, Destinations, Limits, Rules
 from app.settings import Settings, SettingsError
 from media.sip import message as sip
 from media.sip.auth import Credentials
-from media.sip.negotiation import Security
+from media.sip.negotiation import Keying, Security
 from media.sip.options import SipOptions
 from media.sip.trunks import Trunk
 
@@ -44,6 +44,7 @@ def _trunks(settings: Settings) -> list[Trunk]:
                 credentials=Credentials(one.user, one.password.get_secret_value()) if one.user else None,
                 caller=one.caller,
                 register=one.register_,
+                keying=Keying(one.srtp) if one.srtp is not None else None,
             )
             for one in settings.sip_trunks
         ]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr, ValidationError
@@ -213,6 +214,47 @@ def test_no_exposure_without_tokens(host: str) -> None:
     with pytest.raises(SettingsError, match="VOICEGATE_TOKENS"):
         check_exposure(Settings(host=host))
     check_exposure(Settings(host=host, tokens=(Token.model_validate(TOKEN),)))
+
+
+def test_sip_is_open_only_where_somebody_may_call() -> None:
+    away: dict[str, Any] = {"sip_port": 5060, "sip_host": "192.168.1.7"}
+    with pytest.raises(SettingsError, match=r"none may call: set .* or VOICEGATE_SIP_TRUNKS"):
+        check_exposure(load_settings({}, **away))
+    named: tuple[dict[str, Any], ...] = (
+        {"sip_allow": "192.168.1.0/24"},
+        {"sip_users": [{"user": "desk", "password": "long-enough-for-it"}]},
+        {"sip_trunks": [{"name": "main", "uri": "sip:provider.example"}]},
+    )
+    for somebody in named:
+        check_exposure(load_settings({}, **away, **somebody))
+    check_exposure(load_settings({}, sip_port=5060))
+
+
+@pytest.mark.parametrize(
+    ("uri", "srtp", "right"),
+    [
+        ("sip:provider.example", "none", True),
+        ("sip:provider.example", "dtls", True),
+        ("sip:provider.example", "sdes", False),
+        ("sip:provider.example;transport=tcp", "sdes", False),
+        ("sip:provider.example;transport=TLS", "sdes", True),
+        ("sips:provider.example", "sdes", True),
+        ("sip:provider.example", "zrtp", False),
+    ],
+)
+def test_what_a_trunk_may_be_offered(uri: str, srtp: str, right: bool) -> None:
+    trunk = {"name": "main", "uri": uri, "srtp": srtp}
+    if right:
+        assert load_settings({}, sip_trunks=[trunk]).sip_trunks[0].srtp == srtp
+    else:
+        with pytest.raises(SettingsError, match="srtp"):
+            load_settings({}, sip_trunks=[trunk])
+
+
+def test_no_trunk_is_without_srtp_where_that_is_required() -> None:
+    trunk = {"name": "main", "uri": "sip:provider.example", "srtp": "none"}
+    with pytest.raises(SettingsError, match="cannot be none"):
+        load_settings({}, sip_trunks=[trunk], sip_srtp="required")
 
 
 def test_a_public_address_counts_as_exposure() -> None:

@@ -83,7 +83,8 @@ class Admissions:
     async def _answer_at(self, port: MediaPort, call: InboundCall, user: str, resume: str, waiting: ExitStack) -> None:
         agent, options = self._agent, self._agent.options
         certificate = self._legs.certificate()
-        local = Local(agent.local_host(call.source.host), port.port, port.report_port, certificate.fingerprint)
+        peer = call.source.host
+        local = Local(agent.local_host(peer), port.port, port.report_port, certificate.fingerprint, peer)
         negotiation = Negotiation(local, options.codecs, options.security)
         try:
             sdp = negotiation.answer(call.offer) if call.offer else negotiation.offer()

@@ -79,9 +79,11 @@ class Dials:
         agent, dial, trunk = self._agent, outgoing.dial, outgoing.trunk
         port = self._legs.open_port(hop.host)
         try:
-            local = Local(agent.local_host(hop.host), port.port, port.report_port)
-            negotiation = Negotiation(local, agent.options.codecs, agent.options.security)
-            session = outgoing.session = self._legs.new_session(negotiation, port)
+            certificate = self._legs.certificate()
+            local = Local(agent.local_host(hop.host), port.port, port.report_port, certificate.fingerprint)
+            keying = trunk.keying if trunk is not None else None
+            negotiation = Negotiation(local, agent.options.codecs, agent.options.security, keying)
+            session = outgoing.session = self._legs.new_session(negotiation, port, certificate)
             session.admission = Admission("", dial.leg, dial.resume, outgoing.callee)
             session.ringing = outgoing
             outgoing.again = False

@@ -3,6 +3,7 @@
 Pure: it reads and writes descriptions and says what was agreed. One audio section counts; others are declined.
 """
 
+import ipaddress
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -46,6 +47,18 @@ class Security(StrEnum):
     off = "off"
     optional = "optional"  # where the peer offers it
     required = "required"
+
+
+class Keying(StrEnum):
+    """How SRTP gets its keys, where we offer first."""
+
+    none = "none"  # plain RTP
+    sdes = "sdes"  # in the descriptions (RFC 4568)
+    dtls = "dtls"  # by a handshake (RFC 5763)
+
+
+OFFERED_SUITE: Final = "AES_CM_128_HMAC_SHA1_80"
+_OFFERED: Final = {Keying.none: "RTP/AVP", Keying.sdes: "RTP/SAVP", Keying.dtls: "UDP/TLS/RTP/SAVP"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +108,7 @@ class Local:
     port: int
     report_port: int
     fingerprint: tuple[str, str] | None = None  # of our certificate, where DTLS may be used
+    peer: str = ""  # the address that the peer's signalling comes from, where it is known
 
 
 class Negotiation:
@@ -105,11 +119,17 @@ class Negotiation:
         local: Local,
         codecs: Sequence[str] = DEFAULT_CODECS,
         security: Security = Security.optional,
+        keying: Keying | None = None,
     ) -> None:
+        """`keying`: what we offer first; None: as `security` says. What asks for keys is never done without them."""
+        if keying is None:
+            keying = Keying.sdes if security is Security.required else Keying.none
+        assert keying is not Keying.dtls or local.fingerprint is not None
         self.agreed: Agreed | None = None
         self._local = local
         self._codecs = codecs
-        self._security = security
+        self._security = security if keying is Keying.none else Security.required
+        self._keying = keying
         self._id = secrets.randbelow(1 << 62)
         self._version = secrets.randbelow(1 << 30)
         self._last: list[str] = []  # of the description sent last, without its version
@@ -132,7 +152,9 @@ class Negotiation:
             codec = next((f for f in found if f == self.agreed.codec), codec)
         events = _events(media, codec)
         theirs = self._chosen_crypto(media)
-        fingerprint = self._fingerprint(described, media) if theirs is None else None
+        place = _address(described, media)
+        open_way = self._reaches(place["host"])
+        fingerprint = self._fingerprint(described, media, open_way=open_way) if theirs is None else None
         if "SAVP" in media.profile and theirs is None and fingerprint is None:
             raise SdpError("no key for SRTP that can be used")
         if self._security is Security.required and theirs is None and fingerprint is None:
@@ -140,7 +162,7 @@ class Negotiation:
         direction = _direction(described, media)
         ours = self._our_key(theirs)
         agreed = Agreed(
-            **_address(described, media),
+            **place,
             codec=codec,
             receive_type=codec.payload_type,
             event_types=frozenset(f.payload_type for f in events),
@@ -175,15 +197,28 @@ class Negotiation:
         usable = self._security is not Security.off and not media.profile.upper().startswith("UDP/TLS/")
         return choose(media.attributes.all("crypto")) if usable else None
 
-    def _fingerprint(self, described: sdp.Description, media: sdp.Media) -> Fingerprint | None:
-        """The peer's. Who began stays the same as long as the peer leaves it open (RFC 8842, 5.5)."""
+    def _fingerprint(self, described: sdp.Description, media: sdp.Media, *, open_way: bool) -> Fingerprint | None:
+        """The peer's. Who began stays the same as long as the peer leaves it open (RFC 8842, 5.5).
+
+        `open_way`: where it leaves that open, we begin; else the peer has to.
+        """
         if self._local.fingerprint is None or self._security is Security.off:
             return None
         found, setup = _fingerprint(described, media), _setup(described, media)
-        before = self.agreed.fingerprint if self.agreed is not None else None
-        if found is None or before is None or setup in ("active", "passive"):
+        if found is None or setup in ("active", "passive"):
             return found
-        return before if (before.algorithm, before.value) == (found.algorithm, found.value) else found
+        before = self.agreed.fingerprint if self.agreed is not None else None
+        if before is not None and (before.algorithm, before.value) == (found.algorithm, found.value):
+            return before
+        return replace(found, active=not open_way)
+
+    def _reaches(self, host: str) -> bool:
+        """Whether a handshake that we begin finds its way.
+
+        We begin where the peer leaves it open (RFC 5763, 5), but not where it names an inner address and is seen with
+        another one: then its own packets have to open the way (RFC 4961).
+        """
+        return not self._local.peer or host == self._local.peer or _is_global(host)
 
     def _our_key(self, theirs: Crypto | None) -> Crypto | None:
         """It stays through re-INVITEs as long as theirs does: a key must not begin to count anew."""
@@ -208,10 +243,9 @@ class Negotiation:
             setup = "actpass" if agreed.fingerprint is not None else ""
         else:
             formats = self._all_formats()
-            setup = ""
-            secured = self._security is Security.required
-            self._crypto = Crypto.new(1, "AES_CM_128_HMAC_SHA1_80") if secured else None
-            profile = "RTP/SAVP" if secured else "RTP/AVP"
+            self._crypto = Crypto.new(1, OFFERED_SUITE) if self._keying is Keying.sdes else None
+            profile = _OFFERED[self._keying]
+            setup = "actpass" if self._keying is Keying.dtls else ""
         self._offered, self._profile, self._offered_setup = formats, profile, setup
         return self._written(self._audio(profile, formats, "sendrecv", None, mux=True, setup=setup))
 
@@ -232,7 +266,7 @@ class Negotiation:
             theirs = choose(media.attributes.all("crypto"))
             if theirs is None or theirs.suite != self._crypto.suite:
                 raise SdpError("no key for SRTP that can be used")
-        fingerprint = self._fingerprint(described, media) if self._offered_setup else None
+        fingerprint = self._fingerprint(described, media, open_way=True) if self._offered_setup else None
         if self._offered_setup and fingerprint is None:
             raise SdpError("no certificate for SRTP that can be used")
         direction = _direction(described, media)
@@ -364,3 +398,10 @@ def _fingerprint(described: sdp.Description, media: sdp.Media) -> Fingerprint | 
 def _setup(described: sdp.Description, media: sdp.Media) -> str:
     found = media.attributes.first("setup") or described.attributes.first("setup") or "actpass"
     return found.strip().lower()
+
+
+def _is_global(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return False

@@ -111,6 +111,16 @@ class Resolver:
             raise Unresolved(f"{host} has no address")
         return list(dict.fromkeys(hops))[:MAX_HOPS]
 
+    async def addresses(self, host: str) -> Sequence[str]:
+        """Of a hop's host: those of a name, or its own. Raises `Unresolved`."""
+        if (address := _address(host)) is not None:
+            return [address]
+        try:
+            async with asyncio.timeout(TOTAL_S):
+                return (await self._known(self._names.addresses, host))[:MAX_RECORDS]
+        except TimeoutError:
+            raise Unresolved(f"{host}: DNS takes too long") from None
+
     async def _hops(self, host: str, port: int | None, transport: str, allowed: Sequence[str]) -> list[Hop]:
         default = transport or allowed[0]
         default_port = port or (TLS_PORT if default == "tls" else PORT)

@@ -52,6 +52,7 @@ class Streams:
         self.all: dict[int, _Stream] = {}
         self.per_address: Counter[str] = Counter()
         self.strangers: Counter[str] = Counter()
+        self.ours: Counter[str] = Counter()  # that we opened
         self.refused = 0
         self._options = options
         self._servers: list[asyncio.Server | _Door] = []
@@ -128,6 +129,8 @@ class Streams:
         _count(self.per_address, host, 1)
         if stream.stranger:
             _count(self.strangers, host, 1)
+        if stream.ours:
+            _count(self.ours, host, 1)
         return True
 
     def signed_in(self, number: int) -> None:
@@ -143,6 +146,8 @@ class Streams:
         _count(self.per_address, host, -1)
         if stream.stranger:
             _count(self.strangers, host, -1)
+        if stream.ours:
+            _count(self.ours, host, -1)
         for place in [place for place, number in self._by_place.items() if number == stream.number]:
             del self._by_place[place]
             self.listener.failed(Hop(*place))

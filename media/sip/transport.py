@@ -62,8 +62,8 @@ class Transport:
             self._udp.close()
 
     def asked(self, host: str) -> bool:
-        """Whether we sent a request there not long ago: then whoever it is may answer."""
-        return _now_ms() < self._asked_ms.get(host, 0)
+        """Whether we sent a request there not long ago, or by a stream that is open: whoever it is may answer."""
+        return _now_ms() < self._asked_ms.get(host, 0) or self.streams.ours[host] > 0
 
     def send(self, hop: Hop, data: bytes) -> None:
         if hop.reliable:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from media.sip.auth import Answerer, Credentials
 from media.sip.health import Health
 from media.sip.message import Hop, Written, uri_of
+from media.sip.negotiation import Keying
 from media.sip.registration import Registration
 from media.sip.resolve import Unresolved
 
@@ -31,6 +32,7 @@ class Trunk:
     credentials: Credentials | None = None
     caller: str = ""  # the number that calls show
     register: bool = False
+    keying: Keying | None = None  # what our calls there offer; None: as for everybody
 
     @property
     def place(self) -> str:
@@ -46,6 +48,8 @@ class Trunk:
 class Resolves(Protocol):
     async def resolve(self, uri: Written, *, secure: bool = False) -> list[Hop]: ...
 
+    async def addresses(self, host: str) -> Sequence[str]: ...
+
 
 @dataclass(slots=True)
 class Line:
@@ -53,6 +57,7 @@ class Line:
 
     trunk: Trunk
     hops: Sequence[Hop] = ()
+    addresses: frozenset[str] = frozenset()  # of all hops: those of TLS are names
     registration: Registration | None = None
     health: Health | None = None
     left: asyncio.Event = field(default_factory=asyncio.Event)  # unregistered
@@ -100,7 +105,7 @@ class Trunks:
 
     def lets_in(self, host: str) -> bool:
         """Whether a call from this address is a trunk's."""
-        return any(hop.host == host for line in self.lines for hop in line.hops)
+        return any(host in line.addresses for line in self.lines)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until `stopping`; then the registrars are told."""
@@ -125,10 +130,22 @@ class Trunks:
         except Unresolved as error:
             log.warning("trunk %s: %s", line.trunk.name, error)
             return bool(line.hops)
+        line.addresses = await self._addresses(line, hops)
         if hops != line.hops:
             line.hops = hops
             self._use(line)
         return True
+
+    async def _addresses(self, line: Line, hops: Sequence[Hop]) -> frozenset[str]:
+        """Where calls of the trunk come from. What cannot be looked up now stays as it was."""
+        found: set[str] = set()
+        for host in dict.fromkeys(hop.host for hop in hops):
+            try:
+                found.update(await self._resolver.addresses(host))
+            except Unresolved as error:
+                log.warning("trunk %s: %s", line.trunk.name, error)
+                found |= line.addresses
+        return frozenset(found)
 
     def _use(self, line: Line) -> None:
         agent, trunk, now_ms = self._agent, line.trunk, self._agent.now_ms()

@@ -22,7 +22,7 @@ from media.sdp import Format, SdpError
 from media.sip import negotiation, port
 from media.sip.dtls import Handshake, is_dtls
 from media.sip.keys import Keys
-from media.sip.negotiation import Agreed, Fingerprint, Local, Negotiation, Security
+from media.sip.negotiation import Agreed, Fingerprint, Keying, Local, Negotiation, Security
 from media.sip.port import MediaPort
 from media.srtp import Srtp, SrtpError
 from tests.clients.baresip import baresip
@@ -395,6 +395,32 @@ def test_who_begins(setup: str, active: bool, ours: str) -> None:
     assert "m=audio 5000 UDP/TLS/RTP/SAVP 0" in answer
 
 
+@pytest.mark.parametrize(
+    ("named", "seen", "ours"),
+    [
+        ("192.168.1.20", "192.168.1.20", "active"),
+        ("198.18.0.20", "81.2.69.1", "passive"),
+        ("192.168.1.20", "81.2.69.1", "passive"),
+        ("192.168.1.20", "10.0.0.1", "passive"),
+        ("phone.local", "192.168.1.20", "passive"),
+        ("81.2.69.2", "81.2.69.1", "active"),
+        ("192.168.1.20", "", "active"),
+    ],
+)
+def test_whoever_names_an_inner_address_opens_the_way(named: str, seen: str, ours: str) -> None:
+    def asked(setup: str) -> str:
+        lines = [f"a=fingerprint:sha-256 {VALUE}", f"a=setup:{setup}"]
+        found = Negotiation(Local(HOST, 5000, 5001, OURS.fingerprint, peer=seen))
+        answer = found.answer(offer(*lines).replace("IP4 127.0.0.1\r\nt=", f"IP4 {named}\r\nt="))
+        assert peer_of(found).active is ("a=setup:passive" in answer)
+        assert found.answer(offer(*lines)).partition("a=setup:")[2] == answer.partition("a=setup:")[2], "it stays so"
+        return answer
+
+    assert f"a=setup:{ours}\r\n" in asked("actpass")
+    assert "a=setup:active\r\n" in asked("passive")
+    assert "a=setup:passive\r\n" in asked("active")
+
+
 def test_who_began_stays_so() -> None:
     found = secured()
     line = f"a=fingerprint:sha-256 {VALUE}"
@@ -418,6 +444,54 @@ def test_an_answer_without_a_certificate() -> None:
     found.offer()
     with pytest.raises(SdpError):
         found.answered(offer())
+
+
+def offering(keying: Keying | None, security: Security = Security.optional) -> Negotiation:
+    return Negotiation(Local(HOST, 5000, 5001, OURS.fingerprint), security=security, keying=keying)
+
+
+@pytest.mark.parametrize(
+    ("keying", "security", "profile"),
+    [
+        (None, Security.off, "RTP/AVP"),
+        (None, Security.optional, "RTP/AVP"),
+        (None, Security.required, "RTP/SAVP"),
+        (Keying.none, Security.optional, "RTP/AVP"),
+        (Keying.sdes, Security.off, "RTP/SAVP"),
+        (Keying.dtls, Security.off, "UDP/TLS/RTP/SAVP"),
+        (Keying.dtls, Security.required, "UDP/TLS/RTP/SAVP"),
+    ],
+)
+def test_what_is_offered_first(keying: Keying | None, security: Security, profile: str) -> None:
+    found = offering(keying, security).offer()
+    assert f"m=audio 5000 {profile} " in found
+    assert ("a=crypto:" in found) == (profile == "RTP/SAVP")
+    assert ("a=fingerprint:" in found) == ("a=setup:actpass" in found) == (profile == "UDP/TLS/RTP/SAVP")
+
+
+@pytest.mark.parametrize("keying", [Keying.sdes, Keying.dtls])
+@pytest.mark.parametrize("security", list(Security))
+def test_what_was_offered_with_keys_is_never_done_without(keying: Keying, security: Security) -> None:
+    found = offering(keying, security)
+    found.offer()
+    for profile in ("RTP/AVP", "RTP/SAVP", "UDP/TLS/RTP/SAVP"):
+        with pytest.raises(SdpError):
+            found.answered(offer(profile=profile))
+    other = secured()
+    found.answered(other.answer(found.offer()))
+    with pytest.raises(SdpError):
+        found.answer(offer(profile="RTP/AVP"))
+    before = found.agreed
+    found.answered(other.answer(found.offer()))
+    assert found.agreed == before
+
+
+def test_the_one_who_is_called_says_who_begins() -> None:
+    for setup, active in (("active", True), ("passive", False)):
+        found = offering(Keying.dtls)
+        found.offer()
+        found.answered(offer(f"a=fingerprint:sha-256 {VALUE}", f"a=setup:{setup}"))
+        assert peer_of(found).active is active
 
 
 def test_which_of_several() -> None:
