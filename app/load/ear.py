@@ -191,8 +191,7 @@ class Ear:
         at = max(0, bisect_right(self.starts, after_s) - 1)
         while at < len(self.ends):
             end_s = self.ends[at]
-            next_s = self.starts[at + 1] if at + 1 < len(self.starts) else None
-            reaches_s = until_s if next_s is None else next_s
+            reaches_s = min(self.starts[at + 1], until_s) if at + 1 < len(self.starts) else until_s
             if reaches_s > after_s and end_s < until_s and self._stopped(end_s, reaches_s, after_s):
                 return max(end_s, after_s)
             at += 1

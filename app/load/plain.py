@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from app.load.line import CONNECT_TIMEOUT_S, LineError, Listener, NotResumable, Refused, Trouble
 from app.load.wire import BINARY, NORMAL, TEXT, Wire, head, message, open_wire
-from media.audio import FRAME_MS, Pcm, bytes_to_pcm, pcm_to_bytes
+from media.audio import FRAME_MS, Pcm, bytes_to_pcm, pcm_to_bytes, silence
 from media.codec import Codec
 from media.websocket.plain import Caption, Digit, Ended, Error, Start, Started, Stop
 from media.websocket.protocol import CLOSE_NUMBERS
@@ -45,6 +45,12 @@ class Linear(Codec):
 
     def decode(self, payload: bytes) -> Pcm:
         return bytes_to_pcm(payload[: len(payload) - len(payload) % 2])
+
+    def conceal(self) -> Pcm:
+        return silence(self.rate_hz, FRAME_MS)
+
+    def recover(self, payload: bytes) -> Pcm | None:
+        return None
 
     def reset(self) -> None:
         """It has no state."""
