@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp
 
 from app.api import console, dial, http, metrics, pages, session, twilio, web, webrtc
 from app.api.access import Access
@@ -144,14 +143,14 @@ class Voicegate:
             self.outbound = await self._outbound(switchboard, phones, stack)
             archive = Archive(store)
             stack.callback(archive.close)
-            app = self._web_app(sockets, browsers, archive, writer, ticker)
+            app = self._web_app(browsers, archive, writer, ticker)
             async with asyncio.TaskGroup() as group:
                 tick = group.create_task(ticker.run())
                 calls = group.create_task(self._registry.run())
                 purge = group.create_task(self._purge(store))
                 placing = group.create_task(self.outbound.run()) if self.outbound is not None else None
-                legs = [group.create_task(server.run()) for server in (browsers, phones) if server is not None]
-                server = web.WebServer(app)
+                legs = [group.create_task(server.run()) for server in (sockets, browsers, phones) if server is not None]
+                server = web.WebServer(app, sockets)
                 serving = group.create_task(server.serve([listener]))
                 ready(self.url)
                 await self._stopping.wait()
@@ -159,7 +158,7 @@ class Voicegate:
                 if self.outbound is not None and placing is not None:
                     self.outbound.stop()
                     await placing
-                for gateway in (browsers, phones):
+                for gateway in (sockets, browsers, phones):
                     if gateway is not None:
                         gateway.stop()
                 await asyncio.wait(legs)
@@ -172,12 +171,11 @@ class Voicegate:
 
     def _web_app(
         self,
-        sockets: WebSocketServer,
         browsers: WebRtcServer,
         archive: Archive,
         writer: JournalWriter,
         ticker: Ticker,
-    ) -> ASGIApp:
+    ) -> FastAPI:
         settings = self.settings
         page = metrics.Page(
             metrics.Sources(
@@ -198,7 +196,6 @@ class Voicegate:
             version=VERSION,
             flows=list(self.flows),
             trouble=lambda: "journal" if writer.error else "",
-            sockets=sockets,
             routers=[
                 twilio.router(settings, self._call_is_over),
                 webrtc.router(settings, browsers, self._tickets, sign_in.require(Role.viewer)),

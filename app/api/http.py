@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.wire import Health
 from app.runtime.registry import Registry
@@ -16,11 +15,10 @@ def create(
     version: str,
     flows: Sequence[str],
     trouble: Callable[[], str],
-    sockets: ASGIApp,
     routers: Sequence[APIRouter] = (),
     mounts: Sequence[tuple[str, FastAPI]] = (),
-) -> ASGIApp:
-    """`sockets` takes every WebSocket; `trouble` says in a word what is wrong, or nothing."""
+) -> FastAPI:
+    """`trouble` says in a word what is wrong, or nothing."""
     app = FastAPI(title="Voicegate", version=version, docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.api_route("/health", methods=["GET", "HEAD"])
@@ -36,9 +34,4 @@ def create(
         app.include_router(router)
     for path, mounted in mounts:
         app.mount(path, mounted)
-
-    async def front(scope: Scope, receive: Receive, send: Send) -> None:
-        # Past the framework's routing and middleware, whose wrappers each audio frame would have to cross.
-        await (sockets if scope["type"] == "websocket" else app)(scope, receive, send)
-
-    return front
+    return app

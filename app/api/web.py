@@ -5,24 +5,19 @@ import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final, Protocol
 
 import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import CloseCode
 
 from app.settings import StartError
-from media.websocket.protocol import CLOSE_NUMBERS, MAX_MESSAGE_BYTES, Allowance, ProtocolError
+from media.websocket.handshake import Opening
 
 REQUEST_TIMEOUT_S: Final = 10  # from connecting, or from the last answer, until a request is here with its body
 MAX_HANDSHAKE_BYTES: Final = 8000  # of a WebSocket's opening request; below what the library takes for one line
 MAX_HANDSHAKE_HEADERS: Final = 100  # below what the library takes
-SLICE_BYTES: Final = 4096  # of what came, between two looks at the number of frames; the smallest has 6 bytes
-FRAMES_PER_S: Final = 1000  # of a WebSocket, pings and parts of messages included
-FRAMES_BURST: Final = 5000
 LISTEN_BACKLOG: Final = 1024
 SEND_BUFFER_BYTES: Final = 64 * 1024
 """What the system keeps for a peer that does not read: seconds of audio, where its own default is minutes."""
@@ -43,24 +38,29 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+class Sockets(Protocol):
+    """Takes over connections that ask for a WebSocket."""
+
+    def open(self, opening: Opening, transport: asyncio.Transport, data: bytes) -> None: ...
+
+
 class WebServer(uvicorn.Server):
     """Without its own signal handling: the process's signals mean drain, and are ours."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, sockets: Sockets | None = None) -> None:
         # Below this level it logs addresses with their queries, and at debug every message with what was said in it.
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         super().__init__(
-            uvicorn.Config(
+            _Config(
                 app,
+                sockets,
                 lifespan="off",
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,  # the peer's address is the socket's, never a header's
                 http=_Http,
-                ws=_WebSocket,
-                ws_max_size=MAX_MESSAGE_BYTES,
-                ws_per_message_deflate=False,
+                ws="none",  # Uvicorn's own shell costs more than all that a call does: see docs/performance.md
                 timeout_graceful_shutdown=5,
             )
         )
@@ -70,10 +70,20 @@ class WebServer(uvicorn.Server):
         yield
 
 
-class _Http(H11Protocol):
-    """A connection until it is a WebSocket's."""
+class _Config(uvicorn.Config):
+    def __init__(self, app: ASGIApp, sockets: Sockets | None, **rest: Any) -> None:
+        super().__init__(app, **rest)
+        self.sockets = sockets
 
+
+class _Http(H11Protocol):
+    """A connection until it is a WebSocket's, of which Uvicorn then knows no more."""
+
+    config: _Config
     _timer: asyncio.TimerHandle | None = None
+
+    def _should_upgrade_to_ws(self) -> bool:
+        return self.config.sockets is not None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as Uvicorn does
         super().connection_made(transport)
@@ -93,10 +103,12 @@ class _Http(H11Protocol):
         if size_bytes > MAX_HANDSHAKE_BYTES or len(event.headers) > MAX_HANDSHAKE_HEADERS:
             self.send_400_response("The request is too large.")
             return
-        super().handle_websocket_upgrade(event)
-        protocol = self.transport.get_protocol()
-        if isinstance(protocol, _WebSocket) and not protocol.handshake_initiated:
-            self.transport.abort()  # no such request, says the library, and Uvicorn would leave the connection open
+        self.connections.discard(self)
+        scheme, peer = ("wss" if self.scheme == "https" else "ws"), (self.client or ("", 0))[0]
+        opening = Opening(event.method, event.target, list(event.headers), scheme, peer)
+        data, _ = self.conn.trailing_data
+        assert self.config.sockets is not None
+        self.config.sockets.open(opening, self.transport, data)
 
     def _await_request(self) -> None:
         self._stop_waiting()
@@ -110,41 +122,3 @@ class _Http(H11Protocol):
     def _late(self) -> None:
         if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
             self.transport.abort()
-
-
-class _WebSocket(WebSocketsSansIOProtocol):
-    """The protocols above count messages. What is no message yet, or never will be, keeps the loop as busy."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._frames = Allowance(FRAMES_PER_S, FRAMES_BURST)
-
-    def data_received(self, data: bytes) -> None:
-        for at in range(0, len(data), SLICE_BYTES):
-            super().data_received(data[at : at + SLICE_BYTES])
-            if self.transport.is_closing():
-                return
-
-    def handle_events(self) -> None:
-        now_ms = int(self.loop.time() * 1000)
-        try:
-            for _ in self.conn.events:
-                self._frames.take(now_ms)
-        except ProtocolError as error:
-            self._fail(CLOSE_NUMBERS[error.code], error.reason)
-        super().handle_events()
-
-    def send_receive_event_to_app(self) -> None:
-        """A text that is no UTF-8 ends the connection. Left to Uvicorn it is a traceback, at a peer's will."""
-        if self.curr_msg_data_type == "text" and not self.close_sent:
-            try:
-                b"".join(self.frames).decode()
-            except UnicodeDecodeError:
-                self._fail(CloseCode.INVALID_DATA)
-                return
-        super().send_receive_event_to_app()
-
-    def _fail(self, code: int, reason: str = "") -> None:
-        """Close, and pass over all that comes still."""
-        self.conn.fail(code, reason)
-        self.handle_parser_exception()

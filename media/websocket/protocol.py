@@ -12,18 +12,16 @@ from msgspec import Struct
 
 from media.audio import Pcm
 from media.leg import CloseCode
+from media.websocket.frames import Message
 
 MAX_TEXT_CHARS: Final = 16 * 1024  # of one text message
 MAX_AUDIO_BYTES: Final = 96_000  # of one binary message: a second at 48 kHz
-MAX_MESSAGE_BYTES: Final = 128 * 1024  # for the WebSocket library below: over every limit here
-MAX_REASON_BYTES: Final = 123  # RFC 6455, 5.5.1
+MAX_MESSAGE_BYTES: Final = 128 * 1024  # of any: over every limit here
 
 AUDIO_PER_S: Final = 200  # messages; frames of 5 ms
 AUDIO_BURST: Final = 1000  # what a stalled network may deliver at once
 CONTROL_PER_S: Final = 50
 CONTROL_BURST: Final = 200
-
-Message = str | bytes
 
 CLOSE_NUMBERS: Final[Mapping[CloseCode, int]] = {
     CloseCode.normal: 1000,
@@ -123,13 +121,13 @@ class Allowance:
         self._left_ms = self._burst_ms  # in thousandths of a message
         self._at_ms = 0
 
-    def take(self, now_ms: int) -> None:
+    def take(self, now_ms: int, count: int = 1) -> None:
         """Raises `ProtocolError` when it is used up."""
         self._left_ms = min(self._burst_ms, self._left_ms + max(0, now_ms - self._at_ms) * self._per_s)
         self._at_ms = now_ms
-        if self._left_ms < 1000:
+        if self._left_ms < 1000 * count:
             raise ProtocolError(CloseCode.too_fast, "too many messages in a second")
-        self._left_ms -= 1000
+        self._left_ms -= 1000 * count
 
 
 def malformed(error: Exception) -> ProtocolError:
@@ -140,8 +138,3 @@ def malformed(error: Exception) -> ProtocolError:
             text = "This value is not admitted"
         return ProtocolError(CloseCode.bad_message, f"{text} at {place or 'the top'}")
     return ProtocolError(CloseCode.bad_message, "not a message of this protocol")
-
-
-def close_reason(reason: str) -> str:
-    """At most as long as a close frame can carry."""
-    return reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")

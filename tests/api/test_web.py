@@ -2,12 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from app.api import web
+from app.api.web import listen
+from media.websocket import socket
+from media.websocket.frames import Message
+from media.websocket.handshake import BadOpening, Opening, accept, refusal
+from media.websocket.socket import Socket
 
 PATIENCE_S = 20
 SHORT_S = 0.1
@@ -28,22 +33,14 @@ TEXT, CLOSE = frame(1, b"hi"), frame(8, b"\x03\xe8")
 
 
 class App:
-    """Echoes text, and answers a request when it has all of it and `answer` is set."""
+    """Answers a request when it has all of it and `answer` is set."""
 
     def __init__(self) -> None:
         self.answer = asyncio.Event()
         self.answer.set()
-        self.ended: asyncio.Queue[int] = asyncio.Queue()  # how each WebSocket closed
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.accept"})
-            while (message := await receive())["type"] == "websocket.receive":
-                with suppress(RuntimeError):  # closed meanwhile
-                    await send({"type": "websocket.send", "text": message["text"]})
-            self.ended.put_nowait(message["code"])
-            return
+        assert scope["type"] == "http"
         while (message := await receive()).get("more_body"):
             pass
         if message["type"] == "http.request":
@@ -52,9 +49,43 @@ class App:
             await send({"type": "http.response.body", "body": b"ok"})
 
 
+class Echo:
+    """A WebSocket that says what it hears."""
+
+    def __init__(self, ended: "asyncio.Queue[int]") -> None:
+        self.socket = Socket(self)
+        self._ended = ended
+
+    def received(self, message: Message) -> None:
+        self.socket.send(message)
+
+    def closed(self, code: int) -> None:
+        self._ended.put_nowait(code)
+
+    def lost(self) -> None: ...
+
+    def overflowed(self) -> None:
+        self.socket.abort()
+
+
+class Echoes:
+    def __init__(self) -> None:
+        self.ended: asyncio.Queue[int] = asyncio.Queue()  # how each WebSocket closed
+
+    def open(self, opening: Opening, transport: asyncio.Transport, data: bytes) -> None:
+        try:
+            transport.write(accept(opening))
+        except BadOpening as error:
+            transport.write(refusal(error.status))
+            transport.close()
+        else:
+            Echo(self.ended).socket.attach(transport, data)
+
+
 class Place:
-    def __init__(self, app: App, port: int, log: pytest.LogCaptureFixture) -> None:
+    def __init__(self, app: App, echoes: Echoes, port: int, log: pytest.LogCaptureFixture) -> None:
         self.app = app
+        self.echoes = echoes
         self.log = log
         self._port = port
 
@@ -63,7 +94,7 @@ class Place:
 
     async def ended(self) -> int:
         async with asyncio.timeout(PATIENCE_S):
-            return await self.app.ended.get()
+            return await self.echoes.ended.get()
 
 
 class Peer:
@@ -87,14 +118,14 @@ class Peer:
 
 @pytest.fixture
 async def place(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Place]:
-    app = App()
-    with closing(web.listen("127.0.0.1", 0)) as listener:
-        server = web.WebServer(app)
+    app, echoes = App(), Echoes()
+    with closing(listen("127.0.0.1", 0)) as listener:
+        server = web.WebServer(app, echoes)
         async with asyncio.TaskGroup() as group:
             group.create_task(server.serve([listener]))
             while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
                 await asyncio.sleep(0.01)
-            yield Place(app, listener.getsockname()[1], caplog)
+            yield Place(app, echoes, listener.getsockname()[1], caplog)
             server.should_exit = True
 
 
@@ -175,6 +206,10 @@ async def test_the_request_of_a_websocket_has_a_limit(place: Place, more: bytes,
         UPGRADE + b"Content-Length: 5\r\n\r\nhello",
         UPGRADE.replace(b"/ws", b"/" + b"a" * 9000) + b"\r\n",
         UPGRADE.replace(b"Version: 13", b"Version: x") + b"\r\n",
+        UPGRADE.replace(b"dGhlIHNhbXBsZSBub25jZQ==", b"dG9vIHNob3J0") + b"\r\n",
+        UPGRADE.replace(b"dGhlIHNhbXBsZSBub25jZQ==", b"no base64 at all!!!!") + b"\r\n",
+        UPGRADE + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        UPGRADE + b"Sec-WebSocket-Version: 13\r\n\r\n",
     ],
 )
 async def test_a_request_that_opens_no_websocket_is_not_left_open(place: Place, request_bytes: bytes) -> None:
@@ -200,9 +235,18 @@ async def test_text_that_is_no_utf8_leaves_no_trace_in_the_log(place: Place, sen
     peer.say(TEXT)
     await peer.heard(b"hi")
     peer.say(sent)
-    assert (await peer.rest()).startswith(b"\x88\x02\x03\xef"), "1007"
+    assert (await peer.rest())[2:4] == b"\x03\xef", "1007"
     assert await place.ended() == 1007
     assert not place.log.records
+
+
+async def test_what_comes_with_the_request_is_heard(place: Place) -> None:
+    peer = await place.dial()
+    peer.say(UPGRADE + b"\r\n" + TEXT)
+    await peer.heard(b"\x81\x02hi")
+    peer.say(CLOSE)
+    assert await peer.rest() == b"\x88\x02\x03\xe8"
+    assert await place.ended() == 1000
 
 
 async def test_nor_when_a_goodbye_comes_with_it(place: Place) -> None:
@@ -211,7 +255,7 @@ async def test_nor_when_a_goodbye_comes_with_it(place: Place) -> None:
     await peer.heard(b"\r\n\r\n")
     peer.say(frame(1, b"\xff") + CLOSE)
     assert b"hi" not in await peer.rest()
-    assert await place.ended() == 1000
+    assert await place.ended() == 1007
     assert not place.log.records
 
 
@@ -222,8 +266,8 @@ PART = bytes([0x00, 0x80]) + bytes(4)
 async def test_a_flood_of_frames_ends_its_connection(
     place: Place, monkeypatch: pytest.MonkeyPatch, flood: bytes
 ) -> None:
-    monkeypatch.setattr(web, "FRAMES_BURST", 100)
-    monkeypatch.setattr(web, "FRAMES_PER_S", 1)
+    monkeypatch.setattr(socket, "FRAMES_BURST", 100)
+    monkeypatch.setattr(socket, "FRAMES_PER_S", 1)
     peer, neighbour = await place.dial(), await place.dial()
     for each in (peer, neighbour):
         each.say(UPGRADE + b"\r\n")

@@ -20,7 +20,7 @@ from app.settings import PREFIX, Settings, load_settings
 from flows import load, schema
 from flows.model import SlotType
 from media import ear
-from media.websocket import plain, protocol, server
+from media.websocket import plain, protocol, server, socket
 from tests.docs import hearing
 
 ROOT = Path(__file__).parents[2]
@@ -246,12 +246,15 @@ def test_limits_of_audio_are_those_of_the_code() -> None:
         told["connections that wait to be admitted"]
         == f"{server.MAX_WAITING}, of one address {server.MAX_WAITING_PER_ADDRESS}"
     )
-    assert told["WebSocket frames, whatever is in them"] == f"{web.FRAMES_PER_S} a second, {web.FRAMES_BURST} at once"
+    assert (
+        told["WebSocket frames, whatever is in them"]
+        == f"{socket.FRAMES_PER_S} a second, {socket.FRAMES_BURST} at once"
+    )
     assert told["the opening request"] == f"{web.MAX_HANDSHAKE_BYTES:,} bytes, {web.MAX_HANDSHAKE_HEADERS} headers"
     assert f"after {web.REQUEST_TIMEOUT_S} s is dropped" in text_of(OPERATE)
     assert (
         told["time that a client may leave what it is sent unread"]
-        == f"{server.MAX_STALL_S} s, or {server.MAX_OUTBOX_MESSAGES} messages"
+        == f"{server.MAX_STALL_S} s, or {socket.MAX_UNSENT_BYTES // 1024} KiB"
     )
     assert f"For {core.REATTACH_MS // 1000} seconds the call waits" in section(AUDIO, "Resume")
 

@@ -12,6 +12,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from media.websocket import server as shell
+from media.websocket import socket as sockets
 from tests.e2e.clients import Plain, dial, ringing
 from tests.e2e.server import running
 
@@ -307,7 +308,7 @@ async def test_a_message_over_every_limit_breaks_the_connection(tmp_path: Path) 
 async def test_a_client_that_does_not_read_loses_its_connection_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shell, "STALLED_MESSAGES", 4)
+    monkeypatch.setattr(sockets, "STALLED_BYTES", 8000)
     monkeypatch.setattr(shell, "MAX_STALL_S", 0.5)
     async with (
         running(tmp_path, flows=[LECTURE], words_per_s=2.6) as server,

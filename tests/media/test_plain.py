@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media.leg import MAX_TURN_CHARS, CloseCode
+from media.websocket.frames import MAX_CONTROL_BYTES
 from media.websocket.plain import PlainProtocol
 from media.websocket.protocol import (
     AUDIO_BURST,
     CLOSE_NUMBERS,
     CONTROL_BURST,
     MAX_AUDIO_BYTES,
-    MAX_REASON_BYTES,
     MAX_TEXT_CHARS,
     Audio,
     Begun,
@@ -23,7 +23,6 @@ from media.websocket.protocol import (
     ProtocolError,
     Stopped,
     TextTyped,
-    close_reason,
 )
 
 
@@ -44,7 +43,7 @@ def refused(protocol: PlainProtocol, message: str | bytes) -> ProtocolError:
     with pytest.raises(ProtocolError) as caught:
         receive(protocol, message)
     assert caught.value.code in CLOSE_NUMBERS
-    assert len(caught.value.reason.encode()) <= MAX_REASON_BYTES
+    assert len(caught.value.reason.encode()) <= MAX_CONTROL_BYTES - 2
     return caught.value
 
 
@@ -165,10 +164,6 @@ def test_rates_are_limited_and_recover() -> None:
 def test_a_reason_quotes_nothing_of_the_message() -> None:
     for message in ('{"type":"secret"}', '{"type":"start","rate":"secret"}', '{"type":"start","marks":"secret"}'):
         assert "secret" not in refused(PlainProtocol(), message).reason
-
-
-def test_a_close_reason_is_cut_between_characters() -> None:
-    assert close_reason("é" * 100) == "é" * 61
 
 
 @given(st.lists(st.one_of(st.text(), st.binary()), max_size=10))

@@ -4,22 +4,24 @@ import asyncio
 import base64
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, MutableMapping
+from collections.abc import AsyncIterator, Callable
 from ipaddress import ip_network
 from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from app.api.web import WebServer, listen
 from media import reception
 from media.audio import Pcm
 from media.clock import Ticker
 from media.gateway import Admission, LegRequest, Refused
 from media.leg import CloseCode, Leg
 from media.websocket import server as shell
+from media.websocket import socket as sockets
+from media.websocket.handshake import Opening
 from media.websocket.protocol import MAX_MESSAGE_BYTES
 from media.websocket.server import WebSocketServer
 
@@ -147,26 +149,24 @@ class Place:
 async def place() -> AsyncIterator[Place]:
     house, ticker = House(), Ticker()
     app = WebSocketServer(house, ticker, [ip_network("127.0.0.1")])
-    config = uvicorn.Config(
-        app,
-        port=0,
-        lifespan="off",
-        log_level="critical",
-        proxy_headers=False,
-        ws_max_size=MAX_MESSAGE_BYTES,
-        ws_per_message_deflate=False,
-        timeout_graceful_shutdown=2,
-    )
-    web = uvicorn.Server(config)
-    async with asyncio.TaskGroup() as group:
-        serving = group.create_task(web.serve())
-        ticking = group.create_task(ticker.run())
-        while not web.started:  # noqa: ASYNC110  # uvicorn has no event for it
-            await asyncio.sleep(0.01)
-        yield Place(house, app, web.servers[0].sockets[0].getsockname()[1])
-        web.should_exit = True
-        await serving
-        ticking.cancel()
+    with contextlib.closing(listen("127.0.0.1", 0)) as listener:
+        web = WebServer(nothing, app)
+        async with asyncio.TaskGroup() as group:
+            serving = group.create_task(web.serve([listener]))
+            running = group.create_task(app.run())
+            ticking = group.create_task(ticker.run())
+            while not web.started:  # noqa: ASYNC110  # uvicorn has no event for it
+                await asyncio.sleep(0.01)
+            yield Place(house, app, listener.getsockname()[1])
+            app.stop()
+            await running
+            web.should_exit = True
+            await serving
+            ticking.cancel()
+
+
+async def nothing(scope: Any, receive: Any, send: Any) -> None:
+    """No HTTP."""
 
 
 async def receive(peer: ClientConnection) -> Any:
@@ -395,15 +395,15 @@ async def test_a_fault_in_the_audio_path_ends_that_call_only(place: Place, monke
 
 
 async def test_nothing_of_a_request_is_cut_or_overlooked(place: Place) -> None:
-    long = "http://" + "a" * 5000 + ".example"
-    headers = [("Origin", long), ("X-Forwarded-For", "1.2.3.4, " * 500), ("Via", "a"), ("Via", "b")]
-    query = "x=" + "y" * 5000 + "&token=t"
+    long = "http://" + "a" * 2000 + ".example"
+    headers = [("Origin", long), ("X-Forwarded-For", "1.2.3.4, " * 150), ("Via", "a"), ("Via", "b")]
+    query = "x=" + "y" * 2000 + "&token=t"
     async with connect(f"{place.url}/ws/audio?{query}", additional_headers=headers) as peer:
         await peer.send('{"type":"start"}')
         await receive(peer)
     request = place.house.requests[0]
     assert request.headers["origin"] == long
-    assert request.headers["x-forwarded-for"] == ("1.2.3.4, " * 500).strip()
+    assert request.headers["x-forwarded-for"] == ("1.2.3.4, " * 150).strip()
     assert request.headers["via"] == "a, b"
     assert request.token == "t"
     assert request.url.endswith(query)
@@ -451,89 +451,187 @@ async def test_a_twilio_stream(place: Place) -> None:
     assert call.last() == "hung up"
 
 
-class Wire:
-    """An ASGI server that is only a queue each way; `reads` says whether the peer takes what it is sent."""
+class Line(asyncio.Transport):
+    """A transport that only remembers; `waits_bytes` is what its peer has not read."""
 
     def __init__(self) -> None:
-        self.incoming: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
-        self.sent: list[MutableMapping[str, Any]] = []
-        self.reads = asyncio.Event()
-        self.reads.set()
-        self.incoming.put_nowait({"type": "websocket.connect"})
-        self.say({"type": "start", "rate": 8000})
+        super().__init__()
+        self.sent: list[bytes] = []
+        self.waits_bytes = 0
+        self.reads = True
+        self.over = asyncio.Event()
+        self.protocol: sockets.Socket
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        assert isinstance(protocol, sockets.Socket)
+        self.protocol = protocol
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.high_bytes = high or 0
+
+    def get_write_buffer_size(self) -> int:
+        return self.waits_bytes
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.sent.append(bytes(data))
+        if not self.reads:
+            before, self.waits_bytes = self.waits_bytes, self.waits_bytes + len(data)
+            if before <= self.high_bytes < self.waits_bytes:
+                self.protocol.pause_writing()
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def is_closing(self) -> bool:
+        return self.over.is_set()
+
+    def close(self) -> None:
+        if self.reads:
+            self.abort()
+
+    def abort(self) -> None:
+        if not self.over.is_set():
+            self.over.set()
+            self.protocol.connection_lost(None)
 
     def say(self, message: dict[str, Any]) -> None:
-        self.incoming.put_nowait({"type": "websocket.receive", "text": json.dumps(message)})
+        payload = json.dumps(message).encode()
+        assert len(payload) < 126
+        self.protocol.data_received(bytes((0x81, 0x80 | len(payload))) + bytes(4) + payload)
 
-    async def send(self, message: MutableMapping[str, Any]) -> None:
-        await self.reads.wait()
-        self.sent.append(message)
 
-    scope: MutableMapping[str, Any] = {"type": "websocket", "path": "/ws/audio", "scheme": "ws", "headers": []}  # noqa: RUF012
+HEADERS = [
+    (b"host", b"here"),
+    (b"connection", b"upgrade"),
+    (b"upgrade", b"websocket"),
+    (b"sec-websocket-version", b"13"),
+    (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ=="),
+]
 
 
 @contextlib.asynccontextmanager
-async def served(wire: Wire, house: House, ticker: Ticker) -> AsyncIterator[asyncio.Task[None]]:
+async def served(line: Line, house: House, ticker: Ticker) -> AsyncIterator[asyncio.Task[None]]:
     app = WebSocketServer(house, ticker)
     async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
-        task = group.create_task(app(wire.scope, wire.incoming.get, wire.send))
+        task = group.create_task(app.run())
+        await asyncio.sleep(0)
+        app.open(Opening(b"GET", b"/ws/audio", HEADERS, "ws", "127.0.0.1"), line, b"")
+        line.say({"type": "start", "rate": 8000})
         while not house.calls:  # noqa: ASYNC110  # nothing tells
             await asyncio.sleep(0)
         await house.calls[0].has("attached")
         yield task
+        app.stop()
 
 
 async def test_a_peer_that_does_not_read_stops_its_own_playout_and_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shell, "CLOSE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(sockets, "CLOSE_TIMEOUT_S", 0.05)
     monkeypatch.setattr(shell, "MAX_STALL_S", 0)
-    wire, house, ticker = Wire(), House(), Ticker()
-    async with served(wire, house, ticker) as task:
+    line, house, ticker = Line(), House(), Ticker()
+    async with served(line, house, ticker):
         call = house.calls[0]
         call.text("x" * 400)
-        wire.reads.clear()
-        for now_ms in range(0, 4000, 20):
+        line.reads = False
+        for now_ms in range(0, 8000, 20):
             ticker.tick(now_ms)
         await call.has("lost")
         assert call.leg is not None
-        assert call.leg.playout.sent_frames < 30, "it was not sent what it does not take"
-        await task
+        sent_bytes = call.leg.playout.sent_frames * 320
+        assert sent_bytes <= sockets.STALLED_BYTES + 320, "it was not sent what it does not take"
+        await line.over.wait()
     assert len([entry for entry in call.log if entry[0] == "stopped"]) == 1
 
 
-async def test_an_outbox_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shell, "CLOSE_TIMEOUT_S", 0.05)
-    wire, house, ticker = Wire(), House(), Ticker()
-    async with served(wire, house, ticker) as task:
-        wire.reads.clear()
+async def test_a_peer_that_reads_again_hears_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "CLOSE_TIMEOUT_S", 0.05)
+    line, house, ticker = Line(), House(), Ticker()
+    async with served(line, house, ticker):
+        call = house.calls[0]
+        call.text("x" * 100)
+        line.reads = False
+        for now_ms in range(0, 3000, 20):
+            ticker.tick(now_ms)
+        assert call.leg is not None
+        stopped_at = call.leg.playout.sent_frames
+        assert stopped_at < 100
+        line.waits_bytes, line.reads = 0, True
+        line.protocol.resume_writing()
+        for now_ms in range(3000, 6000, 20):
+            ticker.tick(now_ms)
+        assert call.leg.playout.sent_frames == 100
+        assert ("stopped", 1, 0, 100, "done") in call.log
+
+
+async def test_what_waits_for_a_peer_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "CLOSE_TIMEOUT_S", 0.05)
+    line, house, ticker = Line(), House(), Ticker()
+    async with served(line, house, ticker):
+        line.reads = False
         leg = house.calls[0].leg
         assert leg is not None
-        for _ in range(1000):
+        while line.waits_bytes <= sockets.MAX_UNSENT_BYTES:
             leg.clear()
         await house.calls[0].has("lost")
-        await task
-    assert len(wire.sent) < 10
+        sent = len(line.sent)
+        leg.clear()
+        assert len(line.sent) == sent
+        await line.over.wait()
 
 
 async def test_cancelling_the_server_loses_the_leg() -> None:
-    wire, house, ticker = Wire(), House(), Ticker()
-    async with served(wire, house, ticker) as task:
+    line, house, ticker = Line(), House(), Ticker()
+    async with served(line, house, ticker) as task:
         task.cancel()
+        await line.over.wait()
     assert house.calls[0].log[-1] == ("lost",)
 
 
-async def test_a_goodbye_is_heard_though_the_sending_failed_first() -> None:
-    wire, house, ticker = Wire(), House(), Ticker()
+async def test_a_server_that_stops_says_so_and_waits_for_no_answer_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "CLOSE_TIMEOUT_S", 0.05)
+    line, house, ticker = Line(), House(), Ticker()
+    async with served(line, house, ticker):
+        pass
+    assert line.sent[-1][:1] + line.sent[-1][2:4] == b"\x88" + (1001).to_bytes(2)
+    assert line.over.is_set()
+    assert house.calls[0].log[-1] == ("lost",)
 
-    async def gone(message: MutableMapping[str, Any]) -> None:
-        raise OSError("closed by the peer")
 
-    async with served(wire, house, ticker) as task:
-        wire.reads.clear()
-        wire.send = gone  # type: ignore[method-assign]
+async def test_a_goodbye_is_heard_though_the_sending_stalled_first() -> None:
+    line, house, ticker = Line(), House(), Ticker()
+    async with served(line, house, ticker):
+        line.reads = False
         house.calls[0].text("x")
         ticker.tick(20)
+        line.protocol.data_received(b"\x88\x82" + bytes(4) + (1000).to_bytes(2))
+        assert house.calls[0].log[-1] == ("hung up",)
+        line.abort()
+
+
+async def test_a_peer_that_is_silent_is_asked_and_then_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "PING_S", 0.05)
+    line, house, ticker = Line(), House(), Ticker()
+    async with served(line, house, ticker):
+        await line.over.wait()
+    assert b"\x89\x00" in line.sent
+    assert house.calls[0].log[-1] == ("lost",)
+
+
+async def test_who_goes_away_before_its_admission_is_lost() -> None:
+    line, house, ticker = Line(), House(), Ticker()
+    house.gate.clear()
+    app = WebSocketServer(house, ticker)
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
+        group.create_task(app.run())
         await asyncio.sleep(0)
-        wire.incoming.put_nowait({"type": "websocket.disconnect", "code": 1000})
-        wire.reads.set()
-        await task
-    assert house.calls[0].log[-1] == ("hung up",)
+        app.open(Opening(b"GET", b"/ws/audio", HEADERS, "ws", "127.0.0.1"), line, b"")
+        line.say({"type": "start", "rate": 8000})
+        while not house.requests:  # noqa: ASYNC110  # nothing tells
+            await asyncio.sleep(0)
+        line.abort()
+        house.gate.set()
+        while not house.calls:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        await house.calls[0].has("lost")
+        app.stop()
+    assert house.calls[0].log == [("lost",)]
