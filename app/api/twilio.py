@@ -13,9 +13,9 @@ from typing import Annotated
 from urllib.parse import parse_qsl, urlsplit
 
 from fastapi import APIRouter, HTTPException, Path, Request, Response
-from starlette.requests import ClientDisconnect
 
 from app.api.access import Access
+from app.api.wire import read_body
 from app.settings import Settings
 from media.gateway import LegRequest, Refused
 from media.leg import CloseCode
@@ -126,16 +126,7 @@ def sign(auth_token: str, url: str, pairs: Pairs) -> str:
 
 async def read_form(request: Request) -> list[tuple[str, str]]:
     """A form body within our limits, else 400, 413 or 415."""
-    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
-        raise HTTPException(415, "a form is expected")
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                raise HTTPException(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
-    except ClientDisconnect:
-        raise HTTPException(400, "the body did not come to its end") from None
+    body = await read_body(request, "application/x-www-form-urlencoded", MAX_BODY_BYTES)
     try:
         return parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
     except ValueError:

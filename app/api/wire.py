@@ -67,19 +67,25 @@ def answer(value: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, PRIVATE, "application/json")
 
 
-async def read_json(request: Request, kind: type[Struct]) -> Any:
-    """A body of this kind, else 400, 413 or 415."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise HTTPException(415, "the body must be JSON")
+async def read_body(request: Request, media_type: str, most_bytes: int) -> bytes:
+    """All of it, else 400, 413 or 415."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != media_type:
+        raise HTTPException(415, f"the body must be {media_type}")
     body = bytearray()
     try:
         async for part in request.stream():
             body += part
-            if len(body) > MAX_BODY_BYTES:
-                raise HTTPException(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+            if len(body) > most_bytes:
+                raise HTTPException(413, f"the body is larger than {most_bytes} bytes")
     except ClientDisconnect:
         raise HTTPException(400, "the body did not come to its end") from None
+    return bytes(body)
+
+
+async def read_json(request: Request, kind: type[Struct]) -> Any:
+    """A body of this kind, else 400, 413 or 415."""
+    body = await read_body(request, "application/json", MAX_BODY_BYTES)
     try:
-        return msgspec.json.decode(bytes(body), type=kind)
+        return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise HTTPException(400, f"the body is not a valid {kind.__name__.lower()}") from None
