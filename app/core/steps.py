@@ -18,19 +18,24 @@ TALKING = ("silence", "endpoint", "keys", "stt", "duration", "reattach", "answer
 
 def enter(call: Call, name: str, why: str) -> None:
     """A new visit. What the last one asked for and did not start is withdrawn, and its reply is replaced."""
-    state = call.state
-    step = call.flow.steps[name]
     call.fence()
     gate.withdraw_all(call, "visit", "the step was left")
+    call.state.floor.keys = ""
+    call.disarm("keys")
+    call.state.suspended.clear()
+    _begin(call, name, why)
+
+
+def _begin(call: Call, name: str, why: str) -> None:
+    """The visit gets its number and the floor; nothing of the last one's attempts and question goes with it."""
+    state = call.state
+    step = call.flow.steps[name]
     state.last_visit += 1
     state.visit = state.last_visit
     state.entries[name] = state.entries.get(name, 0) + 1
     state.step = name
     state.attempts = 0
     state.question = None
-    state.floor.keys = ""
-    call.disarm("keys")
-    state.suspended.clear()
     for slot in step.forget:
         slots.put(call, slot, None, confirmed=False)
     call.emit(GoTo(state.visit, name, why))
@@ -68,19 +73,7 @@ def digress(call: Call, name: str) -> None:
     if not state.suspended:
         state.suspended.append(Frame(state.step, state.visit, state.attempts))
     call.fence()
-    state.last_visit += 1
-    state.visit = state.last_visit
-    state.entries[name] = state.entries.get(name, 0) + 1
-    state.step = name
-    state.attempts = 0
-    state.question = None
-    for slot in call.step.forget:
-        slots.put(call, slot, None, confirmed=False)
-    call.emit(GoTo(state.visit, name, "the caller asked"))
-    due = call.want()
-    due.acts = call.step.transfer is None
-    if call.step.say:
-        due.lead.append(call.line(call.step.say))
+    _begin(call, name, "the caller asked")
 
 
 def give_up(call: Call, why: str) -> None:
