@@ -27,12 +27,6 @@ def is_due(call: Call) -> bool:
     return wanted and free and state.transferred != state.visit
 
 
-def is_open(call: Call) -> bool:
-    """It is under way, or will be as soon as the step's words are out."""
-    state = call.state
-    return state.transfer is not None or (call.step.transfer is not None and state.transferred != state.visit)
-
-
 def is_silent(call: Call) -> bool:
     """The agent has nothing to say now."""
     return call.state.transfer is not None and call.state.transfer.stage is not TransferStage.announcing

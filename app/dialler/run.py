@@ -46,7 +46,7 @@ class Offload(Protocol):
 
 
 class ListTaken(Exception):
-    """Somebody else dials this list now, or deleted it."""
+    """Somebody else dials this list now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class ListRun:
         try:
             if await self._offload(partial(self._store.put, self._name, self._epoch, order.rows)):
                 return
-            failure: ListTaken | StoreError = ListTaken(f"{self._name}: dialled by somebody else, or deleted")
+            failure: ListTaken | StoreError = ListTaken(f"{self._name}: dialled by somebody else")
         except StoreError as error:
             failure = error
         if self._failure is None:

@@ -166,15 +166,6 @@ class DialStore:
             for row, outcomes, placing, next_at_s in rows
         }
 
-    def lists(self) -> list[str]:
-        with self._transaction() as db:
-            return [name for (name,) in db.execute("SELECT list FROM lists ORDER BY list")]
-
-    def forget_list(self, name: str) -> bool:
-        """Delete the list and its rows; False where there was none. Who dials it finds it taken away."""
-        with self._transaction() as db:
-            return db.execute("DELETE FROM lists WHERE list = ?", (name,)).rowcount > 0
-
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._guard, clear_errors(self._path):

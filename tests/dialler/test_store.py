@@ -124,12 +124,6 @@ def test_lists_have_one_writer(path: Path) -> None:
             "b": Progress((Outcome.answered,)),
         }
         assert store.progress("autumn") == {}
-        store.take("autumn")
-        assert store.lists() == ["autumn", "spring"]
-        assert store.forget_list("spring")
-        assert not store.forget_list("spring")
-        assert not other.put("spring", theirs, {"a": Progress(placing=True)})
-        assert store.progress("spring") == {}
 
 
 def test_names_have_limits(path: Path) -> None:
