@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from app.api import access as module
 from app.api.access import LOCAL, MAX_FAILURES, MAX_TOKEN_CHARS, WINDOW_S, Access, Identity, TooManyAttempts, bearer
 from app.settings import Role, Settings, Token
+from tests.fakes.clock import Clock
 
 VIEWER, OPERATOR, ADMIN = "v" * 20, "o" * 20, "a" * 20
 TOKENS = (
@@ -23,13 +24,6 @@ TOKENS = (
 WITH = Settings(tokens=TOKENS)
 LOCAL_ADMIN = Identity(LOCAL, Role.admin)
 FAR = "203.0.113.5"
-
-
-class Clock:
-    now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from app.api.access import MAX_FAILURES, Access, Identity
 from app.api.session import COOKIE, MAX_SESSIONS, MAX_SESSIONS_EACH, SESSION_S, Sessions, SignIn, router
 from app.api.wire import MAX_BODY_BYTES
 from app.settings import Role, Settings, Token
+from tests.fakes.clock import Clock
 
 VIEWER, OPERATOR = "v" * 20, "o" * 20
 SETTINGS = Settings(
@@ -22,13 +23,6 @@ SETTINGS = Settings(
     trust_loopback=False,
 )
 OWN = "https://voice.example.com"
-
-
-class Clock:
-    now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture

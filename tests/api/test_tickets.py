@@ -5,16 +5,9 @@ import pytest
 from app.api.access import Identity
 from app.api.tickets import MAX_TICKETS, MAX_TICKETS_PER_ADDRESS, TICKET_S, Tickets, TooManyTickets
 from app.settings import Role
+from tests.fakes.clock import Clock
 
 SOMEBODY = Identity("desk", Role.viewer)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.s = 100.0
-
-    def __call__(self) -> float:
-        return self.s
 
 
 def test_a_token_is_good_once() -> None:
@@ -31,9 +24,9 @@ def test_a_token_ends_by_itself() -> None:
     clock = Clock()
     tickets = Tickets(monotonic_s=clock)
     early, late = tickets.mint(SOMEBODY, "a"), ""
-    clock.s += TICKET_S - 1
+    clock.now_s += TICKET_S - 1
     late = tickets.mint(SOMEBODY, "a")
-    clock.s += 1
+    clock.now_s += 1
     assert tickets.redeem(early) is None
     assert tickets.redeem(late) == SOMEBODY
 
@@ -47,7 +40,7 @@ def test_an_address_and_all_together_have_so_many_at_most() -> None:
     tickets.mint(SOMEBODY, "b")
     assert tickets.redeem(tokens[3]) == SOMEBODY
     tickets.mint(SOMEBODY, "a")
-    clock.s += TICKET_S
+    clock.now_s += TICKET_S
     for n in range(MAX_TICKETS):
         tickets.mint(SOMEBODY, str(n // MAX_TICKETS_PER_ADDRESS))
     with pytest.raises(TooManyTickets):

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from app.providers.espeak import EspeakTts
 from app.providers.espeak_helper import PAUSE_MS
 from app.providers.process import Process
 from flows.model import Voice
+from tests.support.processes import running, until
 
 VOICE = Voice("espeak", "en-us+f3", 170)
 LONG = "we open at nine and close at five " * 50
@@ -47,20 +48,6 @@ async def fault(tts: EspeakTts, text: str, voice: Voice = VOICE, rate_hz: int = 
     with pytest.raises(ProviderError) as caught:
         await say(tts, text, voice, rate_hz)
     return caught.value.fault
-
-
-def running(pid: int) -> bool:
-    """Not gone and not a zombie that nobody has reaped."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return bool(state.strip()) and not state.startswith("Z")
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(WAIT_S * 100):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("it never came")
 
 
 def changed(tts: EspeakTts, pid: int) -> bool:

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import cache, partial
 
 import numpy as np
@@ -18,6 +18,7 @@ from app.providers import sphinx
 from app.providers.espeak import EspeakTts
 from app.providers.sphinx import SphinxStream, SphinxStt, unknown_words
 from flows.model import Slot, SlotType, Voice
+from tests.support.processes import running, until
 
 pytestmark = [
     pytest.mark.skipif(not sphinx.available(), reason="pocketsphinx: no build for this Python"),
@@ -117,20 +118,6 @@ async def fault(stream: SphinxStream, utterance: int = 1) -> Fault:
         async with asyncio.timeout(WAIT_S):
             await stream.finish(utterance)
     return caught.value.fault
-
-
-def running(pid: int) -> bool:
-    """Not gone and not a zombie that nobody has reaped."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return bool(state.strip()) and not state.startswith("Z")
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(WAIT_S * 100):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("it never came")
 
 
 @pytest.mark.parametrize("rate_hz", [8000, 16_000, 24_000, 48_000])

@@ -39,13 +39,7 @@ def died(store: MemoryStore, *, tools: FakeTools | None = None, orders: bool = T
         house = House(shop(), stt=said, tools=tools or FakeTools(ANSWERS, takes_ms=900), store=store)
         async with house.open():
             caller = await house.call()
-            await caller.quiet()
-            await caller.key("1234")
-            await caller.quiet()
-            await caller.key("#")
-            for _ in range(5 if orders else 1):
-                await caller.quiet()
-                await caller.speak()
+            await caller.converse(5 if orders else 1)
             assert close_dead_calls(store, lambda call: f"recordings/{call}.wav") == 1
             assert close_dead_calls(store, lambda call: "") == 0, "once is enough"
             found.append(store.calls()[0])

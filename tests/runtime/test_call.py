@@ -29,13 +29,7 @@ def test_a_call_from_greeting_to_goodbye() -> None:
         )
         async with house.open():
             caller = await house.call()
-            await caller.quiet()
-            await caller.key("1234")
-            await caller.quiet()
-            await caller.key("#")
-            for _ in range(5):
-                await caller.quiet()
-                await caller.speak()
+            await caller.converse(5)
             await caller.quiet()
         assert caller.wire.ended == ("flow", "ordered")
         assert [name for name, _, _ in house.tools.runs] == ["find_customer", "stock", "order"]
@@ -227,13 +221,7 @@ def test_a_hangup_waits_for_a_started_write() -> None:
         )
         async with house.open():
             caller = await house.call()
-            await caller.quiet()
-            await caller.key("1234")
-            await caller.quiet()
-            await caller.key("#")
-            for _ in range(5):
-                await caller.quiet()
-                await caller.speak()
+            await caller.converse(5)
             assert house.tools.runs[-1][0] == "order"
             caller.hang_up()
         ended = house.facts(ToolEnded)[-1]

@@ -18,9 +18,10 @@ from app.core.effects import EndCall
 from app.core.events import AnyEvent, Digit, TextReceived, Tick
 from app.ports import Finish, Reserve, StoreError, Write, Written
 from app.runtime import journal as module
-from app.runtime.journal import CallJournal, InlineJournalWriter, JournalFailed, JournalWriter, Loss, kept_once, read
+from app.runtime.journal import CallJournal, JournalFailed, JournalWriter, Loss, kept_once, read
 from app.store.memory import MemoryStore
 from app.store.sqlite import SqliteStore
+from tests.support.inline import InlineJournalWriter
 
 KEY = bytes(range(32))
 WAIT_S = 20

@@ -29,13 +29,7 @@ def journal() -> Journal:
         house = House(shop(), stt=ScriptedStt(["tea", "yes"], final_ms=60), tools=FakeTools(ANSWERS))
         async with house.open():
             caller = await house.call()
-            await caller.quiet()
-            await caller.key("1234")
-            await caller.quiet()
-            await caller.key("#")
-            for _ in range(2):
-                await caller.quiet()
-                await caller.speak()
+            await caller.converse(2)
             await caller.quiet()
             caller.hang_up()
         made.append(house.store.load(caller.actor.call))

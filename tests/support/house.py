@@ -14,7 +14,6 @@ from app.ports import Llm, ToolFailed, ToolUnknown
 from app.providers.rules import RulesLlm
 from app.providers.scripted import ScriptedStt, ScriptedTts
 from app.runtime.actor import CallActor, Seen
-from app.runtime.journal import InlineJournalWriter
 from app.runtime.line import Line
 from app.runtime.metrics import Metrics
 from app.runtime.registry import Registry
@@ -26,6 +25,7 @@ from media.audio import Pcm
 from media.clock import Ticker
 from media.gateway import LegRequest
 from media.leg import CloseCode, Leg
+from tests.support.inline import InlineJournalWriter
 from tests.support.virtual import LoopClock
 
 FRAME: Pcm = np.full(160, 1000, dtype=np.int16)
@@ -219,6 +219,16 @@ class Caller:
         for key in keys:
             self.line.digit(key)
             await asyncio.sleep(0.2)
+
+    async def converse(self, turns: int) -> None:
+        """In the shop: the code by keys, then so many turns by voice, each when the agent has asked."""
+        await self.quiet()
+        await self.key("1234")
+        await self.quiet()
+        await self.key("#")
+        for _ in range(turns):
+            await self.quiet()
+            await self.speak()
 
     def hang_up(self) -> None:
         self.leg.gone(goodbye=True)
