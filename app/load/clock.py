@@ -10,6 +10,7 @@ from media.audio import FRAME_MS
 SLOTS: Final = FRAME_MS  # callers are spread over the 20 ms, one slot each millisecond
 SLOT_S: Final = 0.001
 OWN_S: Final = 0.005  # a clock that is later than this spoils what is being measured
+OWN_SHARE: Final = 0.02  # of what is measured; a longer measurement bears more
 MAX_BEHIND_S: Final = 0.1  # a clock further behind gives up the slots that it missed
 MAX_LATE_SPANS: Final = 10_000
 
@@ -40,14 +41,15 @@ class Clock:
                 slot.remove(member)
 
     def was_late(self, since_s: float, until_s: float) -> bool:
-        """Whether the tester itself was late at any time between."""
+        """Whether the tester itself was so late between that it may have added to what was measured there."""
+        bearable_s = max(OWN_S, OWN_SHARE * (until_s - since_s))
         now_s = time.perf_counter()
-        if now_s - self._due_s > OWN_S and self._due_s < until_s and since_s < now_s:
+        if now_s - self._due_s > bearable_s and self._due_s < until_s and since_s < now_s:
             return True  # it is late right now, and has not noticed yet
         for begin_s, end_s in reversed(self._spans):
             if end_s < since_s:
                 return False
-            if begin_s < until_s:
+            if begin_s < until_s and end_s - begin_s > bearable_s:
                 return True
         return False
 

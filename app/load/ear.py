@@ -18,7 +18,8 @@ from media.codec import Codec, PayloadError
 AUDIBLE_DBFS: Final = -45.0  # a frame that is softer counts as silence
 LASTS_S: Final = 0.6  # of silence: the agent has stopped. Shorter ones are pauses, holds and holes
 JOIN_S: Final = 0.03  # spans that are nearer are one
-STREAM_SLACK_S: Final = 0.0005  # over a stream, a frame is late when it is behind its time by more
+STREAM_SLACK_S: Final = 0.005  # over a stream, a frame is late when it is behind its time by more
+NEAR_S: Final = 0.0005  # times that differ by less are the same
 PACKET_SLACK_S: Final = 0.06  # over packets, what any telephone's jitter buffer bridges
 STALL_S: Final = 0.15  # a shorter hole is one wherever it is; a longer one in silence is the agent's pause
 BACK_S: Final = 10.0  # a sender's time that jumps by more has begun anew
@@ -110,14 +111,14 @@ class Ear:
         next_s = self._next_s
         if media_s is not None:
             start_s = self._place(at_s, media_s)
-            if start_s < next_s - STREAM_SLACK_S:
+            if start_s < next_s - NEAR_S:
                 self._mend(start_s, at_s)
                 return
         else:
             start_s = next_s if at_s <= next_s + STREAM_SLACK_S else at_s
         missing_s = start_s - next_s
         bridges_s = LASTS_S if self._audible else STALL_S
-        if STREAM_SLACK_S < missing_s < bridges_s and not self._cleared:
+        if NEAR_S < missing_s < bridges_s and not self._cleared:
             self.holes.append(Hole(next_s, missing_s))
         end_s = start_s + (len(payload) / self._frame_bytes if self._frame_bytes else 1) * FRAME_S
         audible = self._meter(payload) >= AUDIBLE_RMS

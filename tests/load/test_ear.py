@@ -40,6 +40,14 @@ def test_a_frame_after_its_time_leaves_a_hole_as_long_as_it_is_late() -> None:
     assert spans(heard) == [(10.0, 10.133)]
 
 
+def test_a_frame_that_nobody_would_miss_is_in_time() -> None:
+    heard = ear()
+    over_s = play(heard, 10.0, "####")
+    play(heard, over_s + 0.004, "##")
+    assert not heard.holes
+    assert spans(heard) == [(10.0, 10.12)]
+
+
 def test_a_longer_hole_divides_what_is_audible() -> None:
     heard = ear()
     play(heard, 10.0, "####" + " " * 15 + "##")
