@@ -14,8 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.api.metrics import FAMILIES, Page, Sources
 from app.core.events import HangupOrdered
+from app.dialler.outcome import Outcome
 from app.providers.scripted import ScriptedStt
 from app.runtime.metrics import OTHER
+from app.runtime.outbound import NotPlaced, Order
 from media.codec import Pcmu
 from media.leg import Leg
 from media.playout import SEND_AHEAD_MS
@@ -151,6 +153,8 @@ async def test_a_telephone_call_that_loses_packets(tmp_path: Path) -> None:
             else:
                 ear.send(source.packet(), phone.media_port)
             await asyncio.sleep(0.02)
+        (session,) = gate(server).sessions
+        await server.until(lambda: session.audio_stream is not None and session.audio_stream.receiver.packets == 26)
         live = await scrape(server)
         assert live.value("voicegate_rtp_legs", transport="sip") == 1
         assert 1 < live.value("voicegate_rtp_opinion_score", transport="sip") < 4.5
@@ -170,7 +174,7 @@ async def test_a_telephone_call_that_loses_packets(tmp_path: Path) -> None:
         missed = 3 + after.value("voicegate_rtp_late_packets_total", transport="sip")
         assert after.value("voicegate_rtp_leg_loss_ratio_sum", transport="sip") == pytest.approx(missed / 29)
         assert after.value("voicegate_rtp_leg_opinion_score_count", transport="sip") == 1
-        assert after.value("voicegate_rtp_leg_jitter_seconds_sum", transport="sip") < 0.1
+        assert after.value("voicegate_rtp_leg_jitter_seconds_count", transport="sip") == 1
         assert after.value("voicegate_rtp_legs") == 0
         assert after.value("voicegate_calls_refused_total", transport="sip", reason="full") == 1
         assert after.value("voicegate_sip_refused_total", code="486") == 1
@@ -209,6 +213,32 @@ async def test_a_model_that_fails_is_counted_by_how(tmp_path: Path) -> None:
         page = await scrape(server)
     assert page.value("voicegate_provider_errors_total", stage="model", kind="broken") == 1
     assert page.value("voicegate_provider_errors_total") == 1
+
+
+async def test_calls_out_and_trunks(tmp_path: Path) -> None:
+    trunks = '[{"name":"main","uri":"sip:127.0.0.1:9;transport=tcp","user":"u","password":"p","register":true}]'
+    async with running(
+        tmp_path, flows=[TALK], sip_port=0, sip_trunks=trunks, dial_allow=["@127.0.0.1:9"], dial_per_destination=1
+    ) as server:
+        placing = server.gate.outbound
+        assert placing is not None
+        underway = await placing.place(Order(to="sip:x@127.0.0.1:9;transport=tcp", flow="talk"))
+        assert (await underway.over()).outcome is Outcome.failed
+        for to in ("sip:x@127.0.0.1:9;transport=tcp", "sip:other@192.0.2.1"):
+            with pytest.raises(NotPlaced):
+                await placing.place(Order(to=to, flow="talk"))
+        (line,) = gate(server).trunks.lines
+        await server.until(lambda: line.registration is not None and line.registration.failed)
+        page = await scrape(server)
+    assert page.value("voicegate_calls_out_total", outcome="failed") == page.value("voicegate_calls_out_total") == 1
+    assert page.value("voicegate_calls_out_refused_total", rule="calls-per-destination") == 1
+    assert page.value("voicegate_calls_out_refused_total", rule="not-allowed") == 1
+    assert page.value("voicegate_calls_begun_total", flow="talk", transport="sip") == 1
+    assert page.value("voicegate_calls_ended_total", flow="talk", transport="sip", cause="failed") == 1
+    assert page.value("voicegate_sip_registration_failures_total", trunk="main") == 1
+    assert page.labels("voicegate_sip_trunk_registered") == page.labels("voicegate_sip_trunk_up") == [{"trunk": "main"}]
+    assert page.value("voicegate_sip_trunk_registered") == 0
+    assert "192.0.2.1" not in page.text
 
 
 # Who may read it
