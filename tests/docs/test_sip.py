@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import fields
 
 from app.api.dial import MAX_ANSWER_S, Wanted
-from app.core import core
+from app.core import core, referral
 from app.dialler.address import Address
 from app.dialler.outcome import Outcome, of_status
 from app.dialler.rules import MAX_CALL_S, SIP_PORTS, Refusal, Rule
@@ -139,6 +139,8 @@ def test_how_trunks_are_kept_is_as_in_the_code() -> None:
 
 def test_other_numbers_are_those_of_the_code() -> None:
     assert f"within {refer.TRANSFER_MS // 1000} s" in told("Transfers by SIP")
+    assert f"at most {referral.ANSWER_MS // 1000} s" in told("Calls that are handed over")
+    assert f"at most {referral.MAX_REFERRALS} in a call" in told("Calls that are handed over")
     assert f"{rtp.LOCK_PACKETS} of one address in a row" in told("NAT and public addresses")
     assert f"silent for {port.QUIET_MS // 1000} s" in told("NAT and public addresses")
     assert f"after {keys.HANDSHAKE_S} s" in told("SRTP")

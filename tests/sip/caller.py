@@ -122,6 +122,17 @@ class Caller(Socket):
         self._request("BYE")
         return (await self._final("BYE")).partition("\r\n")[0]
 
+    async def refer(self, to: str) -> str:
+        """The final response's first line. `to`: a Refer-To."""
+        self._request("REFER", f"Refer-To: {to}\r\n")
+        return (await self._final("REFER")).partition("\r\n")[0]
+
+    @property
+    def fragments(self) -> list[str]:
+        """The first lines of what the NOTIFYs said, each once, in their order."""
+        notified = [data.decode() for data in self.came if data.startswith(b"NOTIFY ")]
+        return list(dict.fromkeys(text.partition("\r\n\r\n")[2].strip() for text in notified))
+
     def _request(self, method: str, more: str = "", body: str = "") -> None:
         self._sequence += method != "ACK"
         here = f"{LOCALHOST}:{self.port}"
