@@ -288,7 +288,9 @@ class Voicegate:
         settings = self.settings
         llms: dict[str, Llm] = {RULES: RulesLlm()}
         used = {model.use for flow in self.flows.values() for model in flow.models.values()}
-        if "openai" in used:
+        if settings.speech == "scripted":
+            llms |= dict.fromkeys(used - llms.keys(), _scripted_llm(settings))
+        if "openai" in used - llms.keys():
             key = settings.openai_api_key.get_secret_value()
             if not key and settings.openai_base_url == type(settings)().openai_base_url:
                 raise SettingsError(
@@ -297,7 +299,7 @@ class Voicegate:
             from app.providers.openai import OpenAiLlm  # half a second, which most commands do not need
 
             llms["openai"] = OpenAiLlm(settings.openai_base_url, key)
-        if "scripted" in used:
+        if "scripted" in used - llms.keys():
             llms["scripted"] = _scripted_llm(settings)
         environment = settings.tool_environment(self._environment)
         tools = Toolbox(HttpTools(environment), PythonTools(settings.python_tool_modules))
@@ -340,7 +342,7 @@ class Voicegate:
 def _speech(settings: Settings) -> tuple[Stt, Tts]:
     if settings.speech == "scripted":
         return (
-            ScriptedStt(lambda pcm, hearing: "go on please", final_ms=settings.stt_final_ms),
+            ScriptedStt("go on please", final_ms=settings.stt_final_ms),
             ScriptedTts(first_ms=settings.tts_first_audio_ms, speed=settings.tts_speed),
         )
     stt = SphinxStt(workers=settings.stt_workers) if sphinx.available() else KeysOnlyStt()
@@ -348,8 +350,9 @@ def _speech(settings: Settings) -> tuple[Stt, Tts]:
 
 
 def _scripted_llm(settings: Settings) -> ScriptedLlm:
-    """Says `llm_tokens` words in sentences of ten."""
-    words = [Words("and so on. " if n % 10 == 9 else "word ") for n in range(settings.llm_tokens)]
+    """Says 4 words with 7 tokens, as models do, and a full stop after every 14."""
+    cycle = ["wo", "rd ", "wo", "rd ", "wo", "rd ", "word ", "wo", "rd ", "wo", "rd ", "wo", "rd ", "word. "]
+    words = [Words(cycle[n % len(cycle)]) for n in range(settings.llm_tokens)]
     return ScriptedLlm(lambda request: words, first_ms=settings.llm_first_token_ms, part_ms=settings.llm_token_ms)
 
 

@@ -8,6 +8,8 @@ from flows import grammar, load, template
 from flows.model import Flow, Model
 
 DEFAULT_FLOW = "clinic"
+SCRIPTED_FLOW = "talk"
+"""What is served instead with scripted speech."""
 
 
 def load_flows(settings: Settings) -> dict[str, Flow]:
@@ -15,7 +17,7 @@ def load_flows(settings: Settings) -> dict[str, Flow]:
     provider, _, name = settings.model.partition(":")
     default = Model("default", provider, name)
     found: dict[str, Flow] = {}
-    for name in settings.flows or (DEFAULT_FLOW,):
+    for name in settings.flows or (SCRIPTED_FLOW if settings.speech == "scripted" else DEFAULT_FLOW,):
         flow = load.load(load.find(name), default_model=default)
         if flow.name in found:
             raise SettingsError([f"two of the flows to serve are named {flow.name}"])

@@ -5,6 +5,8 @@ is a sequence of answers in which a `Fault` is raised, a `Pause` is waited, and 
 """
 
 import asyncio
+import functools
+import itertools
 import math
 import re
 from collections import deque
@@ -20,10 +22,10 @@ from flows.model import Voice
 WORDS_PER_S = 2.6
 HUM_HZ = 140
 HUM_PEAK = 6000
-CHUNK_MS = 100
+CHUNK_MS = 500  # each wakes the loop up, which should not weigh on what is measured
 BLANK_MS = 20
 MAX_TEXT_CHARS = 4000
-MAX_REMEMBERED = 1000
+MAX_REMEMBERED = 100
 MAX_UTTERANCE_S = 60
 
 
@@ -111,32 +113,43 @@ async def _suffer(trouble: Fault | Pause) -> None:
 
 def _hum(text: str, rate_hz: int) -> Iterator[SpeechChunk]:
     ends = [match.end() for match in re.finditer(r"\S+", text)]
-    word = round(rate_hz / WORDS_PER_S)
-    if ends:
-        ends[-1] = len(text)
-        time = np.arange(word) / rate_hz
-        swell = HUM_PEAK * np.sin(np.pi * np.arange(word) / word) * np.sin(2 * np.pi * HUM_HZ * time)
-        pcm = np.tile(swell.astype(np.int16), len(ends))
-        marks = [Mark(chars, (index + 1) * word) for index, chars in enumerate(ends)]
-    else:
-        pcm = np.zeros(rate_hz * BLANK_MS // 1000, dtype=np.int16)
-        marks = [Mark(len(text), pcm.size)]
-    step = rate_hz * CHUNK_MS // 1000
-    for start in range(0, pcm.size, step):
-        end = min(start + step, pcm.size)
-        yield SpeechChunk(pcm[start:end], tuple(mark for mark in marks if start < mark.samples <= end))
+    if not ends:
+        blank = np.zeros(rate_hz * BLANK_MS // 1000, dtype=np.int16)
+        yield SpeechChunk(blank, (Mark(len(text), blank.size),))
+        return
+    ends[-1] = len(text)
+    word, sound = _swells(rate_hz, WORDS_PER_S)
+    whole, step, said = word * len(ends), rate_hz * CHUNK_MS // 1000, 0
+    for start in range(0, whole, step):
+        end = min(start + step, whole)
+        marks = tuple(Mark(ends[at], (at + 1) * word) for at in range(said, end // word))
+        said = end // word
+        yield SpeechChunk(sound[start % word : start % word + end - start], marks)
+
+
+@functools.cache
+def _swells(rate_hz: int, words_per_s: float) -> tuple[int, Pcm]:
+    """Samples of a word, and a chunk's worth of words from any place in one: all sentences are views of it."""
+    word = round(rate_hz / words_per_s)
+    at = np.arange(word)
+    swell = HUM_PEAK * np.sin(np.pi * at / word) * np.sin(2 * np.pi * HUM_HZ * at / rate_hz)
+    sound = np.tile(swell.astype(np.int16), 2 + rate_hz * CHUNK_MS // 1000 // word)
+    sound.flags.writeable = False
+    return word, sound
 
 
 # Speech to text
 
 
 class ScriptedStt:
-    """Hears what the script says: its lines in order for each call, or a function of the audio and what is expected.
+    """Hears what the script says: one text always, its lines in order for each call, or a function of the audio and
+    what is expected.
 
-    A line is used up when an utterance is finished; a `Pause` delays the line after it. After the last, "".
+    A line is used up when an utterance is finished; a `Pause` delays the line after it. After the last, "". Only a
+    function has the audio kept for it.
     """
 
-    def __init__(self, script: Sequence[Said] | Hear = (), *, final_ms: float = 0) -> None:
+    def __init__(self, script: str | Sequence[Said] | Hear = (), *, final_ms: float = 0) -> None:
         self._script = script
         self._final_ms = final_ms
         self.streams: deque[ScriptedSttStream] = deque(maxlen=MAX_REMEMBERED)
@@ -155,9 +168,9 @@ class ScriptedStt:
 
 
 class ScriptedSttStream:
-    def __init__(self, script: Sequence[Said] | Hear, final_ms: float, rate_hz: int) -> None:
+    def __init__(self, script: str | Sequence[Said] | Hear, final_ms: float, rate_hz: int) -> None:
         self._hear = script if callable(script) else None
-        self._lines = iter(()) if callable(script) else iter(script)
+        self._lines = itertools.repeat(script) if isinstance(script, str) else iter(() if callable(script) else script)
         self._final_ms = final_ms
         self._rate_hz = rate_hz
         self._open: dict[int, _Utterance] = {}
@@ -176,7 +189,8 @@ class ScriptedSttStream:
     def feed(self, utterance: int, pcm: Pcm) -> None:
         heard = self._open.get(utterance)
         if heard is not None and heard.samples <= MAX_UTTERANCE_S * self._rate_hz:
-            heard.frames.append(pcm.copy())
+            if self._hear is not None:
+                heard.frames.append(pcm.copy())
             heard.samples += pcm.size
 
     async def finish(self, utterance: int) -> Heard:

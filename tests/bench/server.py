@@ -22,13 +22,13 @@ ENDPOINT_MS = 300  # as in the flow
 STT_FINAL_MS = 50  # hidden behind the endpoint
 LLM_FIRST_MS = 50
 TTS_FIRST_MS = 50
-REPLY_WORDS = 60  # 23 seconds: nobody lets it finish
+REPLY_TOKENS = 105  # 60 words, 23 seconds: nobody lets it finish
 
 SETTINGS = {
     "STT_FINAL_MS": STT_FINAL_MS,
     "LLM_FIRST_TOKEN_MS": LLM_FIRST_MS,
     "LLM_TOKEN_MS": 0,  # else the timers of ten words would count as ours
-    "LLM_TOKENS": REPLY_WORDS,
+    "LLM_TOKENS": REPLY_TOKENS,
     "TTS_FIRST_AUDIO_MS": TTS_FIRST_MS,
     "TTS_SPEED": 5,
     "MAX_CALLS": 200,

@@ -10,7 +10,7 @@ import pytest
 
 from app.core.request import Hearing, Request
 from app.ports import Fault, Heard, Pcm, ProviderError, Words
-from app.providers.scripted import STALL, Line, Pause, ScriptedLlm, ScriptedStt, ScriptedTts
+from app.providers.scripted import CHUNK_MS, STALL, Line, Pause, ScriptedLlm, ScriptedStt, ScriptedTts
 from flows.model import Flow, Step, Texts, Voice
 from tests.support.virtual import run
 
@@ -102,7 +102,39 @@ def test_a_voice_speaks_at_the_declared_speed() -> None:
             samples += chunk.pcm.size
         assert first == 150
         assert samples / 8000 == pytest.approx(3 / 2.6, rel=0.01)
-        assert now_ms() - begin == pytest.approx(150 + (samples / 8 - 100) / 2, abs=20)
+        assert now_ms() - begin == pytest.approx(150 + (samples / 8 - CHUNK_MS) / 2, abs=20)
+
+    run(story())
+
+
+def test_a_long_sentence_is_made_once_for_all() -> None:
+    async def story() -> None:
+        words = " ".join(["word"] * 12)
+        chunks = [chunk async for chunk in ScriptedTts().speak(words, VOICE, 8000)]
+        word = round(8000 / 2.6)
+        pcm = np.concatenate([chunk.pcm for chunk in chunks])
+        assert len(pcm) == 12 * word
+        assert (pcm.reshape(12, word) == pcm[:word]).all()
+        assert np.abs(pcm).max() > 5000
+        assert [mark.samples for chunk in chunks for mark in chunk.marks] == [at * word for at in range(1, 13)]
+        assert [mark.chars for chunk in chunks for mark in chunk.marks] == [at * 5 - 1 for at in range(1, 13)]
+        again = [chunk async for chunk in ScriptedTts().speak("other words", VOICE, 8000)]
+        assert np.shares_memory(chunks[0].pcm, again[0].pcm)
+        assert not any(chunk.pcm.flags.writeable for chunk in chunks)
+
+    run(story())
+
+
+def test_one_text_is_heard_in_every_utterance_of_every_call() -> None:
+    async def story() -> None:
+        stt = ScriptedStt("go on", final_ms=50)
+        for stream in (stt.open(8000, "en"), stt.open(16000, "en")):
+            for utterance in (1, 2, 3):
+                stream.begin(utterance)
+                stream.feed(utterance, FRAME)
+                begin = now_ms()
+                assert (await stream.finish(utterance)).text == "go on"
+                assert now_ms() - begin == 50
 
     run(story())
 
