@@ -1,6 +1,6 @@
 """Where legs meet calls: what a transport asks for, and who admits it."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -48,6 +48,10 @@ class Callee(LegHandler, Protocol):
         ...
 
 
+Redirect = Callable[[str], Awaitable[str]]
+"""Asked where whoever is called names somebody else: what to dial then; empty: they may not be called."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dial:
     """Somebody is to be called. Whether that is allowed has been decided."""
@@ -59,6 +63,7 @@ class Dial:
     replaces: str = ""  # the call there whose place this one takes (RFC 3891)
     by: str = ""  # who asked for that (RFC 3892)
     resume: str = ""  # the token with which the leg may come back
+    redirect: Redirect | None = None  # None: nobody else is called
 
 
 class Dialling(Protocol):

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from app.core.cdr import Cdr
 from app.core.effects import CallInstead, DialLeg, ReferCaller
@@ -14,6 +15,7 @@ from app.core.state import Phase
 from app.dialler.guard import Guard, Permit
 from app.dialler.guard import Refused as Forbidden
 from app.dialler.outcome import Outcome, Placed, of_status
+from app.dialler.rules import Rule
 from app.ports import StoreError
 from app.runtime.actor import DECLINED, UNSUPPORTED, CallActor, Handing
 from app.runtime.guest import Guest
@@ -27,6 +29,7 @@ from media.gateway import Dial, Dialler, Dialling, Refused
 from media.leg import Leg
 
 TRYING = 100  # of SIP
+REDIRECT_PAUSE_S = 1.0  # for the rule that calls begin one after the other, before a redirection is asked for again
 
 log = logging.getLogger(__name__)
 
@@ -101,15 +104,21 @@ class Outbound:
         if isinstance(permit, Forbidden):
             raise NotPlaced(permit.refusal.rule, permit.refusal.line, forbidden=True, placed=permit.placed)
         over: asyncio.Future[CallActor] = asyncio.get_running_loop().create_future()
+        charge = Charge(permit)
         try:
             actor = self._switchboard.place(
-                _fact(order, permit), order.flow, self._dialler, permit.to.dial, over.set_result
+                _fact(order, permit),
+                order.flow,
+                self._dialler,
+                permit.to.dial,
+                over.set_result,
+                partial(self._redirect, charge),
             )
         except (Full, Refused, StoreError) as error:
-            await self._settled(permit, 0.0)
+            await self._settled(charge, 0.0)
             reason = error.reason if isinstance(error, Refused) else str(error)
             raise NotPlaced("busy" if isinstance(error, Full) else "way", reason, forbidden=False) from error
-        return Underway(actor.call, self._group.create_task(self._settle(permit, over)))
+        return Underway(actor.call, self._group.create_task(self._settle(charge, over)))
 
     def hand_over(self, actor: CallActor, order: Handing) -> None:
         """Implements `app.runtime.actor.HandOver`. It is a call of ours like any other, so the same rules hold."""
@@ -132,6 +141,7 @@ class Outbound:
             self.refused[permit.refusal.rule] += 1
             actor.not_handed(order, Outcome.refused, DECLINED)
             return
+        charge = Charge(permit)
         talked_s: float | None = 0.0
         try:
             match order:
@@ -139,28 +149,48 @@ class Outbound:
                     talked_s = await self._refer(actor, order, permit)
                 case DialLeg():
                     target = Target(actor, order)
-                    dial = Dial(to=permit.to.dial, leg=order.leg, answer_ms=order.answer_ms)
+                    redirect = partial(self._redirect, charge)
+                    dial = Dial(to=permit.to.dial, leg=order.leg, answer_ms=order.answer_ms, redirect=redirect)
                     talked_s = await self._call(actor, order, permit, target, dial)
                 case CallInstead():
-                    talked_s = await self._replace(actor, order, permit)
+                    talked_s = await self._replace(actor, order, charge)
         finally:
-            await self._settled(permit, talked_s)
+            await self._settled(charge, talked_s)
 
-    async def _replace(self, actor: CallActor, order: CallInstead, permit: Permit) -> float:
+    async def _redirect(self, charge: "Charge", to: str) -> str:
+        """Implements `media.gateway.Redirect`: it is another call, in the place of the one that was sent on."""
+        await self._settled(charge, 0.0)
+        try:
+            permit = await asyncio.to_thread(self._guard.admit, to, self._now_s())
+            if isinstance(permit, Forbidden) and permit.refusal.rule is Rule.calls_per_second:
+                await asyncio.sleep(REDIRECT_PAUSE_S)
+                permit = await asyncio.to_thread(self._guard.admit, to, self._now_s())
+        except StoreError as error:
+            log.error("a redirection is not followed: %s", error)
+            return ""
+        if isinstance(permit, Forbidden):
+            log.warning("a redirection is not followed: %s", permit.refusal.line)
+            self.refused[permit.refusal.rule] += 1
+            return ""
+        charge.permit = permit
+        return permit.to.dial
+
+    async def _replace(self, actor: CallActor, order: CallInstead, charge: "Charge") -> float:
         wish = actor.legs.wish
         if wish is None:
             return 0.0
         actor.legs.wish_is(TRYING)
         heir, token = self._switchboard.heir(actor, order)
         dial = Dial(
-            to=permit.to.dial,
+            to=charge.permit.to.dial,
             leg=order.leg,
             answer_ms=order.answer_ms,
+            redirect=partial(self._redirect, charge),
             replaces=wish.instead.replaces,
             by=wish.instead.by,
             resume=token,
         )
-        return await self._call(actor, order, permit, heir, dial)
+        return await self._call(actor, order, charge.permit, heir, dial)
 
     async def _refer(self, actor: CallActor, order: ReferCaller, permit: Permit) -> float | None:
         """Until it is known what came of it. A call that somebody else places for us is of unknown length."""
@@ -206,18 +236,25 @@ class Outbound:
         loop = asyncio.get_running_loop()
         return loop.time() - other.since_s if other.since_s else 0.0
 
-    async def _settle(self, permit: Permit, over: "asyncio.Future[CallActor]") -> Placed:
+    async def _settle(self, charge: "Charge", over: "asyncio.Future[CallActor]") -> Placed:
         record = (await over).record
         answered_ms = record.answered_ms if record is not None else None
         talked_s = 0.0 if record is None or answered_ms is None else (record.duration_ms - answered_ms) / 1000
-        await self._settled(permit, talked_s if record is not None else None)
+        await self._settled(charge, talked_s if record is not None else None)
         return Placed(outcome_of(record))
 
-    async def _settled(self, permit: Permit, talked_s: float | None) -> None:
+    async def _settled(self, charge: "Charge", talked_s: float | None) -> None:
         try:
-            await asyncio.to_thread(self._guard.settle, permit, talked_s)
+            await asyncio.to_thread(self._guard.settle, charge.permit, talked_s)
         except StoreError as error:
             log.error("a call could not be settled, so it costs the most: %s", error)
+
+
+@dataclass(slots=True)
+class Charge:
+    """What is reserved for one call, wherever it is sent on to."""
+
+    permit: Permit
 
 
 class Target(Guest):

@@ -18,7 +18,7 @@ from app.runtime.line import Follow, Heir, Line, Recording
 from app.runtime.registry import Full, Registry
 from flows import load
 from flows.model import Flow
-from media.gateway import Admission, Dial, Dialler, LegRequest, Refused
+from media.gateway import Admission, Dial, Dialler, LegRequest, Redirect, Refused
 from media.leg import CloseCode
 
 
@@ -130,7 +130,9 @@ class Switchboard:
         self._registry.start(actor, address, ended)
         return actor
 
-    def place(self, order: CallPlaced, flow: str, dialler: Dialler, to: str, ended: Ended) -> CallActor:
+    def place(
+        self, order: CallPlaced, flow: str, dialler: Dialler, to: str, ended: Ended, redirect: Redirect | None = None
+    ) -> CallActor:
         """Call somebody: `order` lacks its leg. Raises `Full`, `StoreError` and `Refused`.
 
         `ended` is told once, when the call has its record.
@@ -145,7 +147,8 @@ class Switchboard:
         # A little longer than the call itself waits, whose decision it is.
         token = self._new_token()
         self._registry.bind(resume_key(order.transport, token), actor.call)
-        dial = Dial(to=to, leg=leg, caller=order.caller, answer_ms=order.answer_ms + GRACE_MS, resume=token)
+        answer_ms = order.answer_ms + GRACE_MS
+        dial = Dial(to=to, leg=leg, caller=order.caller, answer_ms=answer_ms, resume=token, redirect=redirect)
         try:
             dialling = dialler.dial(dial, line)
         except Refused:

@@ -49,6 +49,7 @@ class End:
     cause: EndCause
     code: int = 0
     reason: str = ""  # the peer's words, for logs and records
+    contacts: tuple[str, ...] = ()  # whom to call instead, as a refusal says; the best first
 
 
 class CallListener(Protocol):

@@ -1,6 +1,7 @@
 """Calls of ours: by which trunk and which way, and what comes of them. Whether one is allowed was decided before."""
 
 import logging
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import quote
 
@@ -18,6 +19,7 @@ from media.sip.session import Session
 from media.sip.trunks import Resolves, Trunk, Trunks
 
 MAX_WAYS: Final = 4  # that are tried, where the first ones do not answer at all
+MAX_REDIRECTS: Final = 3  # of one call, one after the other
 USER: Final = "+*#.-_"  # that stands in a user part as it is
 
 log = logging.getLogger("voicegate.sip")
@@ -57,13 +59,17 @@ class Dials:
     async def _place(self, outgoing: "_Outgoing") -> None:
         """One call, to its end."""
         try:
-            hops = await self._resolver.resolve(outgoing.target)
-            for at, hop in enumerate(hops[:MAX_WAYS]):
-                outgoing.more = at + 1 < len(hops[:MAX_WAYS])
-                if outgoing.cancelled or not await self._by(hop, outgoing):
-                    return
+            await self._try(outgoing)
+            for _ in range(MAX_REDIRECTS):
+                if not outgoing.moved or not await self._redirected(outgoing):
+                    break
+                await self._try(outgoing)
+            outgoing.not_followed()
         except Unresolved as error:
             log.warning("a call of ours finds no way: %s", error)
+            outgoing.not_reached(503)
+        except Refused as error:
+            log.warning("a call of ours cannot go where it was sent: %s", error.reason)
             outgoing.not_reached(503)
         except NoPort as error:
             log.error("%s", error)
@@ -73,6 +79,26 @@ class Dials:
             outgoing.not_reached(500)
         finally:
             self._agent.arm()
+
+    async def _try(self, outgoing: "_Outgoing") -> None:
+        hops = await self._resolver.resolve(outgoing.target)
+        for at, hop in enumerate(hops[:MAX_WAYS]):
+            outgoing.more = at + 1 < len(hops[:MAX_WAYS])
+            if outgoing.cancelled or not await self._by(hop, outgoing):
+                return
+
+    async def _redirected(self, outgoing: "_Outgoing") -> bool:
+        """Whether one of those who were named may be called. Each is judged as if we had been asked to call them."""
+        contacts, outgoing.contacts = outgoing.contacts, ()
+        for contact in contacts:
+            if outgoing.cancelled or outgoing.dial.redirect is None:
+                break
+            to = await outgoing.dial.redirect(contact)
+            if to and not outgoing.cancelled:
+                outgoing.moved = 0
+                outgoing.target, outgoing.trunk = self._target(to)
+                return True
+        return False
 
     async def _by(self, hop: Hop, outgoing: "_Outgoing") -> bool:
         """Whether there was not even an answer, and another way is to be tried (RFC 3263, 4.3)."""
@@ -127,6 +153,8 @@ class _Outgoing:
         self.cancelled = False
         self.more = False  # ways that may be tried
         self.again = False  # one of them is to be
+        self.moved = 0  # the status of a redirection, until it is known whether it is followed
+        self.contacts: Sequence[str] = ()
         self._rang = False
         self._told = False
 
@@ -140,8 +168,15 @@ class _Outgoing:
         if not self._told:
             self.callee.rang()
 
-    def not_reached(self, status: int) -> None:
-        if self.more and not self._rang and status in (408, 503) and not self.cancelled:
+    def not_followed(self) -> None:
+        if self.moved:
+            moved, self.moved = self.moved, 0
+            self.not_reached(moved)
+
+    def not_reached(self, status: int, contacts: Sequence[str] = ()) -> None:
+        if contacts and self.dial.redirect is not None and not self._told:
+            self.moved, self.contacts = status, contacts
+        elif self.more and not self._rang and status in (408, 503) and not self.cancelled:
             self.again = True
         elif not self._told:
             self._told = True

@@ -11,13 +11,16 @@ from media.sip.auth import Answerer, carry
 from media.sip.bodies import Unsupported
 from media.sip.call import MAX_CHALLENGES, Call, CallListener, End, EndCause, Stage, reason_of
 from media.sip.dialog import Dialog
-from media.sip.message import Hop, MessageError
+from media.sip.message import Hop, MessageError, Written
+from media.sip.refer import plain
 from media.sip.transaction import Failure, InviteClient, ServerTransaction
 
 if TYPE_CHECKING:
     from media.sip.endpoint import Endpoint
 
 MAX_FORKS: Final = 10  # that ring at once
+MOVED: Final = (300, 301, 302)
+MAX_CONTACTS: Final = 5  # of a redirection
 CANCEL_MS: Final = 32_000  # after a CANCEL, for the final response
 
 
@@ -224,7 +227,8 @@ class OutboundCall(Call):
                 self._again(now_ms)
                 return
         cause = EndCause.ours if self._cancelling else EndCause.refused
-        self.finish(End(cause, response.code, reason_of(response) or response.phrase[:100]), now_ms)
+        reason = reason_of(response) or response.phrase[:100]
+        self.finish(End(cause, response.code, reason, _contacts(response)), now_ms)
 
     def _failed(self, failure: Failure, now_ms: int) -> None:
         if self.stage is Stage.setup:
@@ -272,3 +276,14 @@ class OutboundCall(Call):
     def _disarm(self, now_ms: int) -> None:
         super()._disarm(now_ms)
         self.timers.disarm((self, "answer"))
+
+
+def _contacts(response: Response) -> tuple[str, ...]:
+    """Whom a redirection names (8.1.3.4), by their `q`; what cannot be called is left out."""
+    found: list[tuple[float, str]] = []
+    for value in sip.values(response, "Contact") if response.code in MOVED else ():
+        with suppress(MessageError, ValueError):
+            address = sip.address_of(value)
+            if isinstance(address.uri, Written) and address.uri.scheme in ("sip", "sips", "tel"):
+                found.append((float(address.parameters.get("q") or 1), plain(address.uri)))
+    return tuple(text for _, text in sorted(found, key=lambda one: -one[0])[:MAX_CONTACTS])

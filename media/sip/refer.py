@@ -55,13 +55,7 @@ class Referral:
 
     @property
     def to(self) -> str:
-        """The target without parameters that mean something to its own side alone, such as `line` and `ob`."""
-        if self.target.scheme == "tel":
-            return str(self.target)
-        user, at, host = str(self.target).rpartition("@")
-        said = {name.lower(): value for name, value in self.target.parameters.items()}
-        kept = [f";{name}={said[name]}" for name in ("transport", "user") if said.get(name)]
-        return f"{user}{at}{host.partition(';')[0]}{''.join(kept)}"
+        return plain(self.target)
 
 
 class Transfers:
@@ -234,6 +228,16 @@ def read(text: str, by: str = "") -> Referral:
     if replaces is not None and parsed is None:
         raise MessageError("a Replaces that cannot be read")
     return Referral(uri, parsed, by)
+
+
+def plain(uri: Written) -> str:
+    """A URI without parameters that mean something to its own side alone, such as `line` and `ob`."""
+    if uri.scheme == "tel":
+        return str(uri)
+    user, at, host = str(uri).rpartition("@")
+    said = {name.lower(): value for name, value in uri.parameters.items()}
+    kept = [f";{name}={said[name]}" for name in ("transport", "user") if said.get(name)]
+    return f"{user}{at}{host.partition(';')[0]}{''.join(kept)}"
 
 
 def _escaped(text: str) -> str:

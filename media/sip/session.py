@@ -3,7 +3,7 @@
 import asyncio
 import ipaddress
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 from urllib.parse import quote
 
@@ -35,7 +35,9 @@ class Ringing(Protocol):
 
     def rang(self) -> None: ...
 
-    def not_reached(self, status: int) -> None: ...
+    def not_reached(self, status: int, contacts: Sequence[str] = ()) -> None:
+        """`contacts`: whom to call instead."""
+        ...
 
 
 class Session:
@@ -313,7 +315,7 @@ class Session:
         self.call = None
         ringing, self.ringing = self.ringing, None
         if ringing is not None and end.cause is not EndCause.ours:
-            ringing.not_reached(end.code or (408 if end.cause is EndCause.timeout else 503))
+            ringing.not_reached(end.code or (408 if end.cause is EndCause.timeout else 503), end.contacts)
             self.done.set()
         elif end.cause is EndCause.ours:
             self.done.set()

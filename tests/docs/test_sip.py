@@ -30,6 +30,7 @@ from media.sip import (
     keys,
     legs,
     message,
+    outbound,
     port,
     refer,
     refresh,
@@ -147,6 +148,7 @@ def test_other_numbers_are_those_of_the_code() -> None:
     assert f"Packets have {MIN_PACKET_MS} to {MAX_PACKET_MS} ms" in told("Codecs")
     assert f"Up to {dials.MAX_WAYS} places" in told("Calling out")
     assert f"at most {MAX_CALL_S} s" in told("Calling out")
+    assert f"({', '.join(map(str, outbound.MOVED))}): at most {dials.MAX_REDIRECTS} times" in told("Calling out")
     wrong = {row: cells[0] for row, cells in table("When SIP does not work").items()}
     gone_s = session.QUIET_MS // 1000 + transaction.LIFE_MS // 1000
     assert f"the call ends after {gone_s} s without sound" in wrong

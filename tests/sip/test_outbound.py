@@ -13,8 +13,10 @@ from app.core.events import CallRang
 from app.dialler.outcome import Outcome
 from app.providers.espeak import EspeakTts
 from app.runtime.outbound import NotPlaced, Order, Outbound
+from media.sip.dials import MAX_REDIRECTS
 from tests.clients import audio
 from tests.clients.baresip import baresip
+from tests.clients.process import free_port
 from tests.clients.sipp import running as callee
 from tests.e2e.server import Server, running
 from tests.pages.browser import likeness
@@ -55,9 +57,7 @@ async def test_a_telephone_answers_and_talks(tmp_path: Path) -> None:
         assert server.replayed(underway.call).outcome == "told"
 
 
-@pytest.mark.parametrize(
-    ("scenario", "expected"), [("busy", Outcome.busy), ("ringing", Outcome.no_answer), ("redirect", Outcome.failed)]
-)
+@pytest.mark.parametrize(("scenario", "expected"), [("busy", Outcome.busy), ("ringing", Outcome.no_answer)])
 async def test_who_is_not_reached(tmp_path: Path, scenario: str, expected: Outcome) -> None:
     async with (
         running(tmp_path, flows=[TALK], sip_port=0, dial_allow=["*"]) as server,
@@ -69,6 +69,44 @@ async def test_who_is_not_reached(tmp_path: Path, scenario: str, expected: Outco
         assert record["outcome"] == expected
         assert record["answered_ms"] is None
         assert bool(server.facts(CallRang)) is (scenario == "ringing")
+
+
+async def test_whoever_is_named_instead_is_called(tmp_path: Path) -> None:
+    async with (
+        baresip(tmp_path / "phone") as phone,
+        callee("redirect", tmp_path / "callee", keys={"redirect_to": phone.uri}) as other,
+        running(tmp_path, flows=[TALK], sip_port=0, dial_allow=["*"]) as server,
+    ):
+        underway = await outbound(server).place(Order(to=other.uri, flow="talk", by="desk"))
+        await phone.event("CALL_ESTABLISHED")
+        await phone.hangup()
+        assert (await underway.over()).outcome is Outcome.answered
+        assert (await server.over(underway.call))["cause"] == "caller-hangup"
+
+
+async def test_nobody_is_called_because_somebody_else_says_so(tmp_path: Path) -> None:
+    """A redirection is judged like any order."""
+    async with (
+        baresip(tmp_path / "phone") as phone,
+        callee("redirect", tmp_path / "callee", keys={"redirect_to": phone.uri}) as other,
+        running(tmp_path, flows=[TALK], sip_port=0, dial_allow=[f"@127.0.0.1:{other.port}"]) as server,
+    ):
+        assert await outcome(server, other.uri) is Outcome.failed
+        assert outbound(server).refused == {"not-allowed": 1}
+        assert "INVITE sip:" not in phone.log
+
+
+async def test_a_call_that_is_sent_round_and_round_ends(tmp_path: Path) -> None:
+    here = free_port()
+    keys = {"redirect_to": f"sip:service@127.0.0.1:{here}"}
+    async with (
+        callee("redirect", tmp_path / "callee", keys=keys, port=here, calls=MAX_REDIRECTS + 1) as other,
+        running(
+            tmp_path, flows=[TALK], sip_port=0, dial_allow=["*"], dial_per_s=1000, dial_per_destination=50
+        ) as server,
+    ):
+        assert await outcome(server, keys["redirect_to"]) is Outcome.failed
+        assert (await other.result()).successful == MAX_REDIRECTS + 1
 
 
 async def test_nobody_is_there(tmp_path: Path) -> None:

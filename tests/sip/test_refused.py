@@ -173,7 +173,35 @@ def test_a_redirect_is_a_refusal_that_says_where() -> None:
     a.calls("b", told)
     net.run(LONG_MS)
     assert (told.end, told.ends[0].code) == (EndCause.refused, 302)
+    assert told.ends[0].contacts == ("sip:c@c",)
     assert a.left == b.left == []
+
+
+@pytest.mark.parametrize(
+    ("code", "contact", "contacts"),
+    [
+        (
+            300,
+            "<sip:c@c>;q=0.2, <sip:d@d;line=x;transport=tcp>;q=0.9, sips:e@e",
+            ("sips:e@e", "sip:d@d;transport=tcp", "sip:c@c"),
+        ),
+        (301, "<tel:+4930123456>", ("tel:+4930123456",)),
+        (302, "<http://c/>, *, <sip:c@c>;q=much, <mailto:c@c>, <sip:d@d>", ("sip:d@d",)),
+        (302, ", ".join(f"<sip:{name}@c>" for name in "abcdefgh"), tuple(f"sip:{name}@c" for name in "abcde")),
+        (302, "", ()),
+        (305, "<sip:c@c>", ()),
+        (380, "<sip:c@c>", ()),
+        (486, "<sip:c@c>", ()),
+    ],
+)
+def test_whom_a_redirect_names(code: int, contact: str, contacts: tuple[str, ...]) -> None:
+    net, told = Net(), Told(OFFER)
+    peer, a = Peer(net, "p"), Agent(net, "a")
+    a.calls("p", told)
+    net.run(100)
+    peer.reply(peer.last("INVITE"), code, Contact=contact)
+    net.run(LONG_MS)
+    assert told.ends[0].contacts == contacts
 
 
 def guarded(net: Net, host: str, told: Told) -> tuple[Agent, Asker]:
