@@ -173,9 +173,9 @@ class StepSpec(_Spec):
     noise: Annotated[NoiseSpec, _key("kind")] | None
     digits: Annotated[DigitsSpec, _key("digits")] | None
     silence: Annotated[SilenceSpec, _key("ms")] | None
-    drop: Annotated[DropSpec, BeforeValidator(lambda given: _empty(given))] | None
+    drop: DropSpec | None
     repeat: RepeatSpec | None
-    hang_up: Annotated[HangUpSpec, BeforeValidator(lambda given: _empty(given))] | None
+    hang_up: HangUpSpec | None
 
 
 def _interjection(given: Any) -> Any:
@@ -183,19 +183,15 @@ def _interjection(given: Any) -> Any:
     return given if isinstance(given, dict) and not given.keys() & {"text", "wav"} else {"say": given}
 
 
-def _empty(given: Any) -> Any:
-    return {} if given is None else given
-
-
 def _step(given: Any) -> Any:
-    """`hang_up` for `{hang_up: {}}`; every key but one is absent."""
+    """`hang_up` and `{hang_up: null}` for `{hang_up: {}}`; every key but one is absent."""
     if isinstance(given, str):
         given = {given: {}}
     if not isinstance(given, dict):
         return given
     if len(given) != 1:
         raise ValueError("a step is one thing to do: begin each with its own -")
-    return dict.fromkeys(StepSpec.model_fields) | given
+    return dict.fromkeys(StepSpec.model_fields) | {name: {} if one is None else one for name, one in given.items()}
 
 
 StepList = Annotated[list[Annotated[StepSpec, BeforeValidator(_step)]], Field(max_length=MAX_STEPS)]

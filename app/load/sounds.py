@@ -31,7 +31,7 @@ CACHE_SUFFIX: Final = ".pcm"
 MAX_CACHE_BYTES: Final = 256 << 20
 MAX_WAV_S: Final = 120
 
-STEP: Final = RATE_HZ * 5 // 1000  # in which levels and edges are looked for
+STEP_MS: Final = 5  # in which levels and edges are looked for
 EDGE_DB: Final = -20.0  # below a sound's level: there it begins and ends
 ACTIVE_DB: Final = -15.0  # below its loudest step: what is softer does not count for its level
 PEAK: Final = 0.95
@@ -98,28 +98,16 @@ class Sounds:
 
         Raises `SoundError`, and `ProviderError` where the embedded voice does not work.
         """
-        room = _at_rate(await self._noise(scenario.room), codec.rate_hz)
-        reels = {sound: self._reel(await self.wave(sound), room, codec, sound) for sound in scenario.sounds()}
+        room = _at_rate(await self._noise(scenario.room), codec.rate_hz, scenario.room.level_dbfs)
+        reels = {sound: _reel(await self._wave(sound), room, codec, sound) for sound in scenario.sounds()}
         whole = len(room) - len(room) % frame_samples(codec.rate_hz)
         return Kit(_encoded(room[:whole], codec), reels)
 
-    async def wave(self, sound: Sound) -> Wave:
-        """Without its room, at `noise.RATE_HZ`."""
+    async def _wave(self, sound: Sound) -> Wave:
+        """Without its room, at any level, at `noise.RATE_HZ`."""
         if isinstance(sound, Noise):
             return await self._noise(sound)
-        made = _wav(Path(sound.wav)) if sound.wav else await self._speech(sound)
-        made = _trimmed(made)
-        return made if sound.level_dbfs is None else at_level(made, sound.level_dbfs)
-
-    def _reel(self, made: Wave, room: Pcm, codec: Codec, sound: Sound) -> Reel:
-        pcm = _at_rate(made, codec.rate_hz)
-        size = frame_samples(codec.rate_hz)
-        pcm = np.concatenate((pcm, np.zeros(-len(pcm) % size, np.int16)))
-        levels = np.sqrt((pcm.reshape(-1, size).astype(np.float64) ** 2).mean(axis=1))
-        loud = np.flatnonzero(levels >= _active_rms(levels) * 10 ** (EDGE_DB / 20))
-        mixed = np.clip(pcm.astype(np.int32) + np.take(room, np.arange(len(pcm)), mode="wrap"), -FULL_SCALE, 32767)
-        words = PAUSE.sub(" ", sound.text).strip() if isinstance(sound, Speech) else ""
-        return Reel(_encoded(mixed.astype(np.int16), codec), int(loud[0]), int(loud[-1]), words)
+        return _trimmed(_wav(Path(sound.wav)) if sound.wav else await self._speech(sound))
 
     async def _speech(self, speech: Speech) -> Wave:
         pieces: list[Wave] = []
@@ -128,7 +116,7 @@ class Sounds:
                 pieces.append(np.zeros(RATE_HZ * int(part) // 1000))
             elif part.strip():
                 pieces.append(_trimmed(await self._words(part.strip(), speech.voice)))
-        if not pieces:
+        if not any(piece.any() for piece in pieces):
             raise SoundError("there are no words to say")
         return np.concatenate(pieces)
 
@@ -183,28 +171,38 @@ class Sounds:
         if one.kind is Kind.babble:
             if self._babble is None:
                 self._babble = await self._crowd()
-            made = np.take(self._babble, np.arange(samples) + rng.integers(len(self._babble)), mode="wrap")
-        else:
-            made = noise.make(one.kind, samples, rng)
-        return at_level(made, one.level_dbfs)
+            return np.take(self._babble, np.arange(samples) + rng.integers(len(self._babble)), mode="wrap")
+        return noise.make(one.kind, samples, rng)
 
     async def _crowd(self) -> Wave:
         """Some people at once, each at it again and again."""
-        voices = [at_level(await self._words(text, Voice(name, rate)), -20) for text, name, rate in BABBLE]
+        voices = [_at_level(await self._words(text, Voice(name, rate)), -20) for text, name, rate in BABBLE]
         samples = max(map(len, voices)) * 2
         places = [np.arange(samples) + number * 7001 for number in range(len(voices))]
         return np.asarray(sum(np.take(one, at, mode="wrap") for one, at in zip(voices, places, strict=True)))
 
 
-def at_level(made: Wave, level_dbfs: float) -> Wave:
+def _reel(made: Wave, room: Pcm, codec: Codec, sound: Sound) -> Reel:
+    pcm = _at_rate(made, codec.rate_hz, sound.level_dbfs)
+    size = frame_samples(codec.rate_hz)
+    pcm = np.concatenate((pcm, np.zeros(-len(pcm) % size, np.int16)))
+    levels = np.sqrt((pcm.reshape(-1, size).astype(np.float64) ** 2).mean(axis=1))
+    loud = np.flatnonzero(levels >= _active_rms(levels) * 10 ** (EDGE_DB / 20))
+    mixed = np.clip(pcm.astype(np.int32) + np.take(room, np.arange(len(pcm)), mode="wrap"), -FULL_SCALE, FULL_SCALE - 1)
+    words = " ".join(PAUSE.sub(" ", sound.text).split()) if isinstance(sound, Speech) else ""
+    return Reel(_encoded(mixed.astype(np.int16), codec), int(loud[0]), int(loud[-1]), words)
+
+
+def _at_level(made: Wave, level_dbfs: float, rate_hz: int = RATE_HZ) -> Wave:
     """Its loud parts have this level; what would go over the scale is clipped."""
-    rms = _active_rms(_levels(made))
+    rms = _active_rms(_levels(made, rate_hz))
     return np.clip(made * (10 ** (level_dbfs / 20) / max(rms, 1e-9)), -PEAK, PEAK)
 
 
-def _levels(made: Wave) -> Wave:
-    steps = max(1, len(made) // STEP)
-    return np.asarray(np.sqrt((made[: steps * STEP].reshape(steps, -1) ** 2).mean(axis=1)))
+def _levels(made: Wave, rate_hz: int = RATE_HZ) -> Wave:
+    size = rate_hz * STEP_MS // 1000
+    steps = max(1, len(made) // size)
+    return np.asarray(np.sqrt((made[: steps * size].reshape(steps, -1) ** 2).mean(axis=1)))
 
 
 def _active_rms(levels: Wave) -> float:
@@ -214,14 +212,16 @@ def _active_rms(levels: Wave) -> float:
 
 def _trimmed(made: Wave) -> Wave:
     """Without the silence before and after."""
-    levels = _levels(made)
+    levels, size = _levels(made), RATE_HZ * STEP_MS // 1000
     heard = np.flatnonzero(levels >= _active_rms(levels) * 10 ** (EDGE_DB / 20))
-    return made[heard[0] * STEP : (heard[-1] + 1) * STEP]
+    return made[heard[0] * size : (heard[-1] + 1) * size]
 
 
-def _at_rate(made: Wave, rate_hz: int) -> Pcm:
+def _at_rate(made: Wave, rate_hz: int, level_dbfs: float | None) -> Pcm:
     if rate_hz != RATE_HZ:
         made = np.asarray(soxr.resample(made, RATE_HZ, rate_hz))
+    if level_dbfs is not None:
+        made = _at_level(made, level_dbfs, rate_hz)
     return np.asarray(np.clip(made * FULL_SCALE, -FULL_SCALE, FULL_SCALE - 1)).astype(np.int16)
 
 

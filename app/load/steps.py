@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from app.load.suite.noise import Noise as Kind
+from app.load.suite.noise import Noise as NoiseKind
 
 DEFAULT_PATIENCE_MS: Final = 15_000
 DEFAULT_LEVEL_DBFS: Final = -20.0
@@ -36,7 +36,7 @@ class Speech:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    kind: Kind
+    kind: NoiseKind
     ms: int
     level_dbfs: float
     seed: int = 1
@@ -155,7 +155,7 @@ class Scenario:
     loop: tuple[Step, ...] = ()
     after: tuple[Step, ...] = ()
     about: str = ""
-    room: Noise = Noise(Kind.hush, 6000, -60.0)
+    room: Noise = Noise(NoiseKind.hush, 6000, -60.0)
     sends: Network = field(default_factory=Network)
     hears: Network = field(default_factory=Network)
     patience_ms: int = DEFAULT_PATIENCE_MS
