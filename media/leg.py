@@ -198,7 +198,8 @@ class Leg:
                 others = self.bus.take()
                 if others is not None:
                     self._send(others)
-        self.ear.tick(now_ms)
+        if self.ear.speaking:
+            self.ear.tick(now_ms)
 
     def digit(self, digit: str) -> None:
         if not self._over:

@@ -72,6 +72,37 @@ class _Word:
 class Playout:
     """Sync and timeless but for `tick`; calls for a `gen` that is not the current one do nothing."""
 
+    __slots__ = (
+        "_active",
+        "_chunks",
+        "_coming",
+        "_due_ms",
+        "_finished",
+        "_frame_samples",
+        "_gen",
+        "_going",
+        "_heard",
+        "_held",
+        "_listener",
+        "_lost",
+        "_marks",
+        "_now_ms",
+        "_offset",
+        "_peer_buffer_ms",
+        "_pushed",
+        "_running",
+        "_sent",
+        "_sentence",
+        "_sentence_open",
+        "_sentence_start",
+        "_sink",
+        "_started",
+        "late_frames",
+        "rate_hz",
+        "sent_frames",
+        "underruns",
+    )
+
     def __init__(
         self, rate_hz: int, sink: Sink, listener: PlayoutListener, *, peer_buffer_ms: int = 0, marks: bool = False
     ) -> None:
@@ -229,8 +260,10 @@ class Playout:
             return
         if not self._held:
             self._send()
-        self._mark()
-        self._hear()
+        if self._coming:
+            self._mark()
+        if self._going:
+            self._hear()
         if self._finished and self._sent == self._pushed and now_ms >= self._over_ms():
             self._stop(DONE)
 
@@ -253,7 +286,8 @@ class Playout:
             if not self._started:
                 self._started = True
                 self._listener.playout_started(self._gen)
-            self._mark()  # between frames: an echo speaks for what was sent before its mark
+            if self._coming:
+                self._mark()  # between frames: an echo speaks for what was sent before its mark
 
     def _take(self) -> Pcm | None:
         """The next frame; a short one is filled up only where a sentence ends, since more may come elsewhere."""

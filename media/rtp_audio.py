@@ -33,6 +33,45 @@ Transmit = Callable[[bytes], None]
 class RtpAudio:
     """Ticked by its owner, which also gives it what comes. Sync; one thread."""
 
+    __slots__ = (
+        "_clock",
+        "_continuous",
+        "_digit",
+        "_digit_sender",
+        "_digits",
+        "_event_types",
+        "_frame_ticks",
+        "_heard",
+        "_keys",
+        "_lock",
+        "_missing",
+        "_now_ms",
+        "_packet_bytes",
+        "_packet_ticks",
+        "_packets",
+        "_pause_frames",
+        "_payload_type",
+        "_pressing",
+        "_quiet_frames",
+        "_report_due_ms",
+        "_sent_ms",
+        "_silence_due_ms",
+        "_silence_in",
+        "_silence_out",
+        "_talking",
+        "_transmit",
+        "_transmit_report",
+        "_waiting",
+        "bad_packets",
+        "buffer",
+        "codec",
+        "concealed_frames",
+        "excess_packets",
+        "lost_percent",
+        "receiver",
+        "sender",
+    )
+
     def __init__(
         self,
         codec: Codec,
@@ -272,6 +311,12 @@ class RtpAudio:
 
 class Rate:
     """At most so many a second."""
+
+    __slots__ = (
+        "_count",
+        "_most",
+        "_since_ms",
+    )
 
     def __init__(self, most: int) -> None:
         self._most = most

@@ -20,6 +20,20 @@ log = logging.getLogger("voicegate.sip")
 class Keys:
     """`follow` each agreement, `close` in the end. As long as keys are awaited, nothing passes either way."""
 
+    __slots__ = (
+        "_failed",
+        "_handshakes",
+        "_identity",
+        "_mux",
+        "_port",
+        "_report_srtp",
+        "_spawn",
+        "_srtp",
+        "_wanted",
+        "plain",
+        "ready",
+    )
+
     def __init__(
         self,
         port: MediaPort,
@@ -39,6 +53,8 @@ class Keys:
         self._handshakes: tuple[Handshake, Handshake] | None = None  # of RTP, of RTCP
         self.ready = True
         """Packets pass."""
+        self.plain = True
+        """As they are: nothing is encrypted, and nobody shakes hands."""
 
     def follow(self, agreed: Agreed) -> None:
         """The same keys, or the same certificate in the same part, change nothing: packets are counted on."""
@@ -52,7 +68,7 @@ class Keys:
             self._spawn(_close(self._handshakes))
         self._handshakes = None
         self._port.greets = agreed.fingerprint is not None and agreed.fingerprint.active
-        self.ready = not any(wanted)
+        self.ready = self.plain = not any(wanted)
         if agreed.ours is not None and agreed.theirs is not None:
             self._srtp = Srtp.of(agreed.ours, agreed.theirs)
             self.ready = True
@@ -111,7 +127,7 @@ class Keys:
 
     def send_report(self, packet: bytes) -> None:
         srtp = self._reports()
-        if srtp is not None or not any(self._wanted):
+        if srtp is not None or self.plain:
             self._port.send_report(srtp.protect_rtcp(packet) if srtp is not None else packet)
 
     def opened(self, packet: bytes) -> bytes:
@@ -123,7 +139,7 @@ class Keys:
     def opened_report(self, packet: bytes) -> bytes:
         """Raises `SrtpError`."""
         srtp = self._reports()
-        if srtp is None and any(self._wanted):
+        if srtp is None and not self.plain:
             raise SrtpError("there are no keys yet")
         return srtp.unprotect_rtcp(packet) if srtp is not None else packet
 

@@ -12,7 +12,7 @@ from media.leg import CloseCode
 from media.reception import Reception
 from media.sip.agent import Agent
 from media.sip.negotiation import Negotiation
-from media.sip.port import MediaPort
+from media.sip.port import MediaPort, Poll
 from media.sip.session import Session
 
 MAX_WAITING: Final = 500  # INVITEs that are not admitted yet
@@ -26,6 +26,7 @@ class Legs:
         self._ticker = ticker
         self._called: Counter[str] = Counter()  # by whom we call
         self._certificates = Identity()
+        self._poll = Poll()
         self._next_port = secrets.randbelow(10_000)
 
     def certificate(self) -> Certificate:
@@ -38,7 +39,7 @@ class Legs:
         first, last = options.media_ports
         self._next_port += 1
         host = options.media_host or options.host
-        return MediaPort(host, first, last, now_ms=self._agent.now_ms, start=self._next_port)
+        return MediaPort(host, first, last, now_ms=self._agent.now_ms, start=self._next_port, poll=self._poll)
 
     def new_session(self, negotiation: Negotiation, port: MediaPort, identity: Certificate | None = None) -> Session:
         """`identity`: what `negotiation` has the fingerprint of."""
@@ -56,7 +57,7 @@ class Legs:
         """Until it is over. `called`: the address that we call."""
         self.sessions.add(session)
         self._called[called] += 1
-        self._ticker.add(session, session.failed)
+        self._ticker.add(session, session.failed, session.hear)
         try:
             await session.done.wait()
         finally:

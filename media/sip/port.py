@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import select
 import socket
 import struct
 import sys
@@ -23,10 +24,48 @@ _TIMESPEC: Final = struct.Struct("@ll")
 _ANCILLARY_BYTES: Final = socket.CMSG_SPACE(_TIMESPEC.size)
 
 Address = tuple[str, int]
+Came = tuple[bytes, list[tuple[int, int, bytes]], int, tuple[str, int]]  # as `recvmsg` gives it
 
 
 class NoPort(OSError):
     """No pair of ports is free."""
+
+
+class Poll:
+    """Many ports' sockets, read one after the other: the system is asked once for all which of them have anything."""
+
+    def __init__(self) -> None:
+        self.read_ns = 0  # the wall's time when that was
+        self._read_ms = -1
+        self._poll = select.epoll() if sys.platform == "linux" else select.poll()
+        self._sockets: dict[int, tuple[socket.socket, list[Came]]] = {}
+
+    def add(self, one: socket.socket, came: list[Came]) -> None:
+        """What comes is put into `came` by each `read`."""
+        self._sockets[one.fileno()] = one, came
+        self._poll.register(one.fileno(), select.POLLIN)
+
+    def discard(self, one: socket.socket) -> None:
+        """Before it is closed."""
+        if self._sockets.pop(one.fileno(), None) is not None:
+            self._poll.unregister(one.fileno())
+
+    def read(self, now_ms: int) -> None:
+        """Each socket, at most `MAX_AT_ONCE` datagrams of it. Once for each time, whoever asks for it first."""
+        if now_ms == self._read_ms:
+            return
+        self._read_ms = now_ms
+        self.read_ns = time.time_ns()
+        for _ in range(MAX_AT_ONCE):
+            ready = self._poll.poll(0)
+            if not ready:
+                return
+            for number, _ in ready:
+                one, came = self._sockets[number]
+                try:
+                    came.append(one.recvmsg(MAX_DATAGRAM_BYTES, _ANCILLARY_BYTES))
+                except OSError:  # what the system says of a packet that we sent
+                    continue
 
 
 class MediaPort:
@@ -37,10 +76,45 @@ class MediaPort:
     negotiated address takes it back with its first packet, and once anything of worth came, no other host may have it.
     """
 
+    __slots__ = (
+        "_came",
+        "_candidate",
+        "_heard_ms",
+        "_locked",
+        "_loop",
+        "_mux",
+        "_negotiated",
+        "_now_ms",
+        "_paced",
+        "_poll",
+        "_received",
+        "_report_to",
+        "_reported",
+        "_reports_heard",
+        "_rtcp",
+        "_rtp",
+        "_to",
+        "_worth",
+        "arrived_ms",
+        "greets",
+        "moved",
+        "port",
+        "report_port",
+        "stray_reports",
+        "strays",
+    )
+
     def __init__(
-        self, host: str, first_port: int, last_port: int, *, now_ms: Callable[[], int], start: int = 0
+        self,
+        host: str,
+        first_port: int,
+        last_port: int,
+        *,
+        now_ms: Callable[[], int],
+        start: int = 0,
+        poll: Poll | None = None,
     ) -> None:
-        """Raises `NoPort`. `last_port` 0: the system chooses."""
+        """Raises `NoPort`. `last_port` 0: the system chooses. `poll` is shared with the ports read at the same time."""
         self.strays = 0
         self.stray_reports = 0
         self.arrived_ms = 0  # when the packet came that is given just now
@@ -63,6 +137,8 @@ class MediaPort:
         self._candidate: tuple[Address, int] = (("", 0), 0)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._paced = False
+        self._poll = poll or Poll()
+        self._came: list[Came] = []  # and is not taken yet
 
     def listen(self, received: Callable[[bytes], bool], reported: Callable[[bytes], None]) -> None:
         """From now on. What came before is thrown away, but for handshakes. `received`: was it worth anything?"""
@@ -71,7 +147,7 @@ class MediaPort:
             if not self.greets:
                 self._drain()
             self._loop = asyncio.get_running_loop()
-            self._loop.add_reader(self._rtp.fileno(), lambda: self._read(self._now_ms()))
+            self._loop.add_reader(self._rtp.fileno(), self._read_now)
             self._loop.add_reader(self._rtcp.fileno(), self._read_report)
 
     def read(self, now_ms: int) -> None:
@@ -84,7 +160,10 @@ class MediaPort:
         if not self._paced:
             self._paced = True
             self._loop.remove_reader(self._rtp.fileno())
-        self._read(now_ms)
+            self._poll.add(self._rtp, self._came)
+        self._poll.read(now_ms)
+        if self._came:
+            self._take(now_ms, self._poll.read_ns)
 
     def talk_to(self, host: str, port: int, report_port: int, *, mux: bool) -> None:
         """Where the peer says that it is."""
@@ -121,7 +200,9 @@ class MediaPort:
 
     def close(self) -> None:
         if self._loop is not None:
-            if not self._paced:
+            if self._paced:
+                self._poll.discard(self._rtp)
+            else:
                 self._loop.remove_reader(self._rtp.fileno())
             self._loop.remove_reader(self._rtcp.fileno())
             self._loop = None
@@ -136,16 +217,19 @@ class MediaPort:
             except OSError:
                 continue
 
-    def _read(self, now_ms: int) -> None:
-        for _ in range(MAX_AT_ONCE):
-            try:
-                data, ancillary, _, address = self._rtp.recvmsg(MAX_DATAGRAM_BYTES, _ANCILLARY_BYTES)
-            except BlockingIOError:
-                return
-            except OSError:  # what the system says of a packet that we sent
-                continue
-            self.arrived_ms = now_ms - _age_ms(ancillary)
-            address = address[:2]
+    def _read_now(self) -> None:
+        """One packet that the loop says is there; of more it will say so again."""
+        try:
+            self._came.append(self._rtp.recvmsg(MAX_DATAGRAM_BYTES, _ANCILLARY_BYTES))
+        except OSError:
+            return
+        self._take(self._now_ms(), time.time_ns())
+
+    def _take(self, now_ms: int, read_ns: int) -> None:
+        for data, ancillary, _, address in self._came:
+            self.arrived_ms = now_ms - _age_ms(ancillary, read_ns)
+            if len(address) > 2:
+                address = address[:2]
             if address != self._locked and not self._chosen(address, data, now_ms):
                 self.strays += 1
             elif self._mux and len(data) > 1 and 192 <= data[1] <= 223:
@@ -153,6 +237,7 @@ class MediaPort:
             elif self._received(data):
                 self._heard_ms = now_ms
                 self._worth = True
+        self._came.clear()
 
     def _chosen(self, address: Address, data: bytes, now_ms: int) -> bool:
         """Whether this is now whom we listen to, and talk to."""
@@ -199,13 +284,15 @@ def _send(through: socket.socket, data: bytes, to: Address) -> None:
         return
 
 
-def _age_ms(ancillary: list[tuple[int, int, bytes]]) -> int:
+def _age_ms(ancillary: list[tuple[int, int, bytes]], read_ns: int) -> int:
     """For how long a packet has waited; 0 where the system does not say."""
     if not ancillary:
         return 0
     seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
-    age_ms: int = (time.time_ns() - nanoseconds) // 1_000_000 - seconds * 1000
-    return min(max(age_ms, 0), MAX_AGE_MS)
+    age_ms: int = (read_ns - nanoseconds) // 1_000_000 - seconds * 1000
+    if age_ms < 0:
+        return 0
+    return age_ms if age_ms < MAX_AGE_MS else MAX_AGE_MS
 
 
 def _pair(host: str, first_port: int, last_port: int, start: int) -> tuple[socket.socket, socket.socket]:

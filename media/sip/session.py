@@ -61,6 +61,7 @@ class Session:
         self.negotiation = negotiation
         self.port = port
         self.done = asyncio.Event()
+        self.over = False  # likewise
         self.admission: Admission | None = None
         self.ringing: Ringing | None = None  # of a call of ours, until somebody answers
         self.call: Call | None = None
@@ -85,9 +86,9 @@ class Session:
         port.moved = self._moved
         self._loop = asyncio.get_running_loop()
 
-    @property
-    def over(self) -> bool:
-        return self.done.is_set()
+    def _finish(self) -> None:
+        self.over = True
+        self.done.set()
 
     @property
     def lost(self) -> bool:
@@ -179,13 +180,17 @@ class Session:
 
     # The ticker
 
-    def tick(self, now_ms: int) -> None:
+    def hear(self, now_ms: int) -> None:
+        """Before each tick: what came."""
         self._now_ms = now_ms
         self.port.read(now_ms)
+        if self.audio_stream is not None and self.leg is not None:
+            self.audio_stream.hear(now_ms)
+
+    def tick(self, now_ms: int) -> None:
         stream, leg = self.audio_stream, self.leg
         if stream is None or leg is None:
             return
-        stream.hear(now_ms)
         leg.tick(now_ms)
         stream.fill(now_ms)
         if now_ms >= self._watch_due_ms:
@@ -234,22 +239,26 @@ class Session:
 
     def _transmit(self, packet: bytes) -> None:
         if self._agreed is not None and self._agreed.sends and not self._mute:
-            self._keys.send(packet)
+            if self._keys.plain:
+                self.port.send(packet)
+            else:
+                self._keys.send(packet)
 
     def _transmit_report(self, packet: bytes) -> None:
         self._keys.send_report(packet)
 
     def _rtp(self, packet: bytes) -> bool:
-        if self._keys.handshake(packet):
+        stream, keys = self.audio_stream, self._keys
+        if not keys.plain and keys.handshake(packet):
             return True
-        stream = self.audio_stream
         if stream is None or self.over or self._agreed is None or not self._agreed.hears:
             return False
-        try:
-            packet = self._keys.opened(packet)
-        except SrtpError:
-            stream.bad_packets += 1
-            return False
+        if not keys.plain:
+            try:
+                packet = keys.opened(packet)
+            except SrtpError:
+                stream.bad_packets += 1
+                return False
         return stream.rtp(packet, self.port.arrived_ms)
 
     def _rtcp(self, packet: bytes) -> None:
@@ -316,9 +325,9 @@ class Session:
         ringing, self.ringing = self.ringing, None
         if ringing is not None and end.cause is not EndCause.ours:
             ringing.not_reached(end.code or (408 if end.cause is EndCause.timeout else 503), end.contacts)
-            self.done.set()
+            self._finish()
         elif end.cause is EndCause.ours:
-            self.done.set()
+            self._finish()
         else:
             self.gone(goodbye=end.cause in (EndCause.hangup, EndCause.cancelled))
 
@@ -371,7 +380,7 @@ class Session:
             ringing.not_reached(503)
         elif self.admission is not None and not self._stands:
             self.admission.handler.lost()
-        self.done.set()
+        self._finish()
 
     def _lose(self) -> None:
         """The leg is gone; the dialog is not, and whoever is at its other end may come back."""
@@ -437,7 +446,7 @@ class Session:
         call, self.call = self.call, None
         if call is not None:
             call.hang_up(self._time_ms(), reason)
-        self.done.set()
+        self._finish()
 
 
 def _is_this_machine(host: str) -> bool:

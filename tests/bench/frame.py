@@ -24,7 +24,7 @@ from media.leg import CloseCode, Leg
 from media.opus import Opus
 from media.rtp import RtpSender
 from media.rtp_audio import RtpAudio
-from media.sip.port import MediaPort
+from media.sip.port import MediaPort, Poll
 from tests.bench import machine
 from tests.bench.media_server import PERIOD_S, Agent, speech
 from tests.bench.webrtc import AGENT_SHARE, frames
@@ -85,7 +85,7 @@ class _Ready:
 class One:
     """One call and its telephone."""
 
-    def __init__(self, make: Callable[[], Codec], number: int) -> None:
+    def __init__(self, make: Callable[[], Codec], number: int, poll: Poll) -> None:
         self.number = number
         codec = make()
         self.ticks = codec.clock_hz * FRAME_MS // 1000
@@ -93,7 +93,7 @@ class One:
         self.far = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.far.bind((LOCALHOST, 0))
         self.far.setblocking(False)
-        self.port = MediaPort(LOCALHOST, 0, 0, now_ms=lambda: BEGIN_MS)
+        self.port = MediaPort(LOCALHOST, 0, 0, now_ms=lambda: BEGIN_MS, poll=poll)
         self.port.talk_to(LOCALHOST, self.far.getsockname()[1], 0, mux=True)
         self.came: list[bytes] = []
         self.heard: list[Pcm] = []
@@ -139,14 +139,15 @@ def frame(ones: Sequence[One], now_ms: int, packets: Sequence[bytes], watch: Sto
         one.port.read(now_ms)
     watch.spent("socket in: read it, whose it is, when it came")
     for one in ones:
-        one.audio.rtp(one.came.pop(), now_ms)
+        while one.came:
+            one.audio.rtp(one.came.pop(0), now_ms)
     watch.spent("RTP in: parse it, its source, counts, into the jitter buffer")
     for one in ones:
         one.audio.hear(now_ms)
     watch.spent("out of the jitter buffer, decode, the level of the pauses")
     for one in ones:
         while one.heard:
-            one.leg.receive(one.heard.pop(), now_ms)
+            one.leg.receive(one.heard.pop(0), now_ms)
     watch.spent("ear: both voice detectors")
     for one in ones:
         one.leg.tick(now_ms)
@@ -158,7 +159,7 @@ def frame(ones: Sequence[One], now_ms: int, packets: Sequence[bytes], watch: Sto
     watch.spent("encode, RTP out")
     for one in ones:
         while one.sent:
-            one.port.send(one.sent.pop())
+            one.port.send(one.sent.pop(0))
     watch.spent("socket out")
     for one in ones:
         while True:
@@ -170,7 +171,8 @@ def frame(ones: Sequence[One], now_ms: int, packets: Sequence[bytes], watch: Sto
 
 async def measure(make: Callable[[], Codec], payloads: Sequence[bytes], sound: Pcm, count: int) -> dict[str, float]:
     """Microseconds of one call's frame, by piece."""
-    ones = [One(make, number) for number in range(count)]
+    poll = Poll()
+    ones = [One(make, number, poll) for number in range(count)]
     for one in ones:
         one.port.listen(one.received, lambda data: None)
     watch = Stopwatch()

@@ -119,3 +119,31 @@ def test_whoever_goes_is_told_of_once() -> None:
     ticker.discard(calm)
     assert gone == [broken, calm]
     assert not ticker.all
+
+
+def test_first_steps_come_before_anything_ticks_and_a_broken_one_ends_alone() -> None:
+    ticker = Ticker()
+    order: list[str] = []
+    errors: list[Exception] = []
+
+    class Stepping:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def first(self, now_ms: int) -> None:
+            order.append(f"first {self.name}")
+            if self.name == "broken":
+                raise AssertionError("torn")
+
+        def tick(self, now_ms: int) -> None:
+            order.append(f"tick {self.name}")
+
+    for name in ("one", "broken", "two"):
+        stepping = Stepping(name)
+        ticker.add(stepping, errors.append, stepping.first)
+    ticker.tick(20)
+    assert order == ["first one", "first broken", "first two", "tick one", "tick two"]
+    assert [str(error) for error in errors] == ["torn"]
+    order.clear()
+    ticker.tick(40)
+    assert order == ["first one", "first two", "tick one", "tick two"]
