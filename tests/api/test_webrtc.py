@@ -19,12 +19,11 @@ from media.sdp import MAX_SDP_BYTES
 from media.webrtc import server as shell
 from media.webrtc.offer import MAX_FRAGMENT_BYTES
 from media.webrtc.peer import Peer, PeerError
-from tests.e2e.server import Server, running
+from tests.e2e.server import TALK, Server, running
 from tests.webrtc.light import light
 from tests.webrtc.offers import AUDIO, OFFER, SESSION
 from tests.webrtc.remains import Remains, ended
 
-TALK = Path(__file__).parent.parent / "e2e" / "flows" / "talk.yaml"
 NOWHERE = OFFER.replace("192.0.2.7 54321", "127.0.0.1 9")
 """An offer of somebody who never answers."""
 

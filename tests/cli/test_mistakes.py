@@ -7,9 +7,7 @@ import pytest
 
 from tests.cli.inside import Inside
 from tests.cli.process import Done, run, serving
-
-FLOWS = Path(__file__).parent.parent / "e2e" / "flows"
-TALK = FLOWS / "talk.yaml"
+from tests.e2e.server import TALK
 
 
 def one_line(done: Done, *words: str) -> None:

@@ -14,9 +14,7 @@ from app.main import JOURNAL_FILE
 from app.store.sqlite import SqliteStore
 from tests.cli.inside import Inside
 from tests.e2e.clients import dial
-from tests.e2e.server import running
-
-TALK = Path(__file__).parent.parent / "e2e" / "flows" / "talk.yaml"
+from tests.e2e.server import TALK, running
 
 
 async def talk(folder: Path) -> str:

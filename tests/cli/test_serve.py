@@ -11,10 +11,7 @@ from app.store.sqlite import SqliteStore
 from tests.cli.inside import Inside
 from tests.cli.process import serving
 from tests.e2e.clients import dial, ringing
-
-FLOWS = Path(__file__).parent.parent / "e2e" / "flows"
-TALK = FLOWS / "talk.yaml"
-LECTURE = FLOWS / "lecture.yaml"
+from tests.e2e.server import LECTURE, TALK
 
 
 async def test_sigterm_drains(tmp_path: Path) -> None:

@@ -23,12 +23,11 @@ from media.sdp import MAX_SDP_BYTES
 from media.webrtc import messages, server, session
 from media.webrtc.offer import MAX_FRAGMENT_BYTES, MAX_FRAGMENT_CANDIDATES
 from tests.docs.test_docs import DOCS, codes, section, tables, text_of
-from tests.e2e.server import running
+from tests.e2e.server import TALK, running
 from tests.pages.browser import PATIENCE_MS, chromium, eventually, heard, opened, room, save
 
 BROWSER, CONSOLE = DOCS / "browser.md", DOCS / "console.md"
 PAGE = DOCS / "examples" / "caller.html"
-TALK = Path(__file__).parent.parent / "e2e" / "flows" / "talk.yaml"
 
 
 def test_limits_in_a_browser_are_those_of_the_code() -> None:

@@ -22,6 +22,9 @@ from app.settings import Settings, load_settings
 from app.store.sqlite import SqliteStore
 from flows.model import Flow
 
+FLOWS = Path(__file__).parent / "flows"
+TALK = FLOWS / "talk.yaml"
+LECTURE = FLOWS / "lecture.yaml"
 PATIENCE_S = 30
 QUICK_WORDS_PER_S = 24.0
 """Of the hummed voice: real time, but for somebody in a hurry."""

@@ -11,12 +11,10 @@ from app.core.events import PlayoutStopped
 from app.providers.scripted import ScriptedStt
 from tests.e2e.clients import Plain, dial
 from tests.e2e.models import Body, ThinkingServer
-from tests.e2e.server import PATIENCE_S, Server, running
+from tests.e2e.server import FLOWS, LECTURE, PATIENCE_S, Server, running
 from tests.e2e.voices import spoken
 from tests.fakes.openai_server import Pause, Stall, end, words
 
-FLOWS = Path(__file__).parent / "flows"
-LECTURE = FLOWS / "lecture.yaml"
 ADVICE = FLOWS / "advice.yaml"
 WORDS_PER_S = 4.0
 STOPS_WITHIN_S = 1.0  # on a busy machine; the benchmarks have the real figure

@@ -11,11 +11,10 @@ import numpy as np
 from app.core.events import PlayoutStopped, SpeechStarted, Transcript
 from app.providers.scripted import ScriptedStt
 from tests.cli.process import environment
-from tests.e2e.server import running
+from tests.e2e.server import TALK, running
 from tests.e2e.voices import spoken
 
 CLIENT = Path(__file__).parents[2] / "docs" / "examples" / "client.py"
-TALK = Path(__file__).parent / "flows" / "talk.yaml"
 TOKEN = "a-token-that-is-long-enough"
 TOKENS = json.dumps([{"name": "example", "role": "viewer", "token": TOKEN}])
 

@@ -20,12 +20,8 @@ from app.demo.clinic import appointments
 from app.store.sqlite import SqliteStore
 from tests.cli.process import serving
 from tests.e2e.clients import dial, ringing
-from tests.e2e.server import Server, running
+from tests.e2e.server import LECTURE, TALK, Server, running
 from tests.e2e.typist import Typist
-
-FLOWS = Path(__file__).parent / "flows"
-TALK = FLOWS / "talk.yaml"
-LECTURE = FLOWS / "lecture.yaml"
 
 
 class Disk(SqliteStore):

@@ -14,11 +14,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from media.websocket import server as shell
 from media.websocket import socket as sockets
 from tests.e2e.clients import Plain, dial, ringing
-from tests.e2e.server import running
+from tests.e2e.server import LECTURE, TALK, running
 
-FLOWS = Path(__file__).parent / "flows"
-TALK = FLOWS / "talk.yaml"
-LECTURE = FLOWS / "lecture.yaml"
 TOKEN = "a-token-that-is-long-enough"
 TOKENS = json.dumps([{"name": "desk", "role": "operator", "token": TOKEN}])
 MAX_GAP_S = 1.0  # in the audio of a call beside; on a busy machine

@@ -14,12 +14,11 @@ from app.demo.backend import clinic_backend
 from app.store.sqlite import SqliteStore
 from tests.cli.inside import Inside
 from tests.e2e.clients import dial
-from tests.e2e.server import running
+from tests.e2e.server import TALK, running
 from tests.e2e.typist import Typist
 
 BIRTH = (b"1980-05-31", b"31051980", b"May 31st", b"31 05 1980", b"19800531")
 OTHER = (b"14021975", b"1975-02-14", b"february 14th", b"February 14th")
-TALK = Path(__file__).parent / "flows" / "talk.yaml"
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -18,12 +18,9 @@ from app.demo.clinic import appointments
 from app.providers.scripted import ScriptedStt
 from media.websocket import server as shell
 from tests.e2e.clients import Twilio, stream
-from tests.e2e.server import Server, running
+from tests.e2e.server import LECTURE, TALK, Server, running
 from tests.e2e.voices import spoken
 
-FLOWS = Path(__file__).parent / "flows"
-TALK = FLOWS / "talk.yaml"
-LECTURE = FLOWS / "lecture.yaml"
 LECTURE_WORDS_PER_S = 4.0
 
 AUTH = "twilio-auth-token"

@@ -13,7 +13,7 @@ from playwright.async_api import Page, Route, expect
 from app.core.events import HangupOrdered, LegJoined
 from app.providers.scripted import ScriptedStt
 from tests.e2e.clients import dial
-from tests.e2e.server import Server, running
+from tests.e2e.server import LECTURE, TALK, Server, running
 from tests.pages.browser import (
     DESKTOP,
     PATIENCE_MS,
@@ -26,9 +26,6 @@ from tests.pages.browser import (
     photograph,
 )
 
-FLOWS = Path(__file__).parent.parent / "e2e" / "flows"
-TALK = FLOWS / "talk.yaml"
-LECTURE = FLOWS / "lecture.yaml"
 WORDS_PER_S = 4.0
 KEY = "a-token-for-the-desk-0123456789"
 WATCHER = "a-token-for-the-watcher-0123456"

@@ -14,7 +14,7 @@ from app.core.events import LegAttached, Transcript
 from app.providers.espeak import EspeakTts
 from app.providers.scripted import ScriptedStt
 from app.providers.sphinx import SphinxStt
-from tests.e2e.server import Server, running
+from tests.e2e.server import LECTURE, TALK, Server, running
 from tests.e2e.voices import spoken
 from tests.pages.browser import (
     DESKTOP,
@@ -33,9 +33,6 @@ from tests.pages.browser import (
 )
 from tests.webrtc.relay import Relay, relay
 
-FLOWS = Path(__file__).parent.parent / "e2e" / "flows"
-TALK = FLOWS / "talk.yaml"
-LECTURE = FLOWS / "lecture.yaml"
 WORDS_PER_S = 4.0
 
 expect.set_options(timeout=PATIENCE_MS)

@@ -16,13 +16,12 @@ from media.playout import Playout
 from media.sip.server import SipServer
 from media.sip.session import Session
 from tests.clients import audio
+from tests.e2e.server import LECTURE as LECTURE
+from tests.e2e.server import TALK as TALK
 from tests.e2e.server import Server, running
 from tests.e2e.voices import spoken
 from tests.pages.browser import likeness
 
-FLOWS = Path(__file__).parent.parent / "e2e" / "flows"
-TALK = FLOWS / "talk.yaml"
-LECTURE = FLOWS / "lecture.yaml"
 LOUD = 200  # of a root mean square, where the agent's voice has thousands
 ALIKE = 0.5  # of `likeness`; two different sentences have 0.2
 

@@ -12,8 +12,8 @@ from app.main import JOURNAL_FILE
 from app.store.sqlite import SqliteStore
 from tests.clients.baresip import baresip
 from tests.clients.sipp import running as callee
+from tests.e2e.server import TALK
 
-TALK = Path(__file__).parent.parent / "e2e" / "flows" / "talk.yaml"
 VOICEGATE = Path(sys.executable).parent / "voicegate"
 
 

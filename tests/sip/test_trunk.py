@@ -10,9 +10,8 @@ from app.runtime.outbound import Order
 from media.sip.registration import State
 from tests.clients.baresip import baresip
 from tests.clients.kamailio import kamailio
-from tests.e2e.server import Server, running
+from tests.e2e.server import TALK, Server, running
 
-TALK = Path(__file__).parent.parent / "e2e" / "flows" / "talk.yaml"
 USERS = {"agent": "agents-password", "phone": "phones-password"}
 
 

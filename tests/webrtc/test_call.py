@@ -4,12 +4,10 @@ import asyncio
 from pathlib import Path
 
 from app.providers.scripted import ScriptedStt
-from tests.e2e.server import running
+from tests.e2e.server import LECTURE, running
 from tests.e2e.voices import spoken
 from tests.webrtc.caller import caller
 
-FLOWS = Path(__file__).parent.parent / "e2e" / "flows"
-LECTURE = FLOWS / "lecture.yaml"
 WORDS_PER_S = 4.0
 
 

@@ -26,14 +26,12 @@ from media.webrtc import offer, session
 from media.webrtc import server as shell
 from media.webrtc.peer import MAX_FRAGMENTS, MAX_STREAMS, Addresses, Peer
 from media.webrtc.session import MAX_MESSAGES_PER_S, Session
-from tests.e2e.server import Server, running
+from tests.e2e.server import TALK, Server, running
 from tests.webrtc.light import LightCaller, light
 from tests.webrtc.offers import OFFER
 from tests.webrtc.relay import relay
 from tests.webrtc.remains import Remains, live
 from tests.webrtc.test_offer import Nobody
-
-TALK = Path(__file__).parent.parent / "e2e" / "flows" / "talk.yaml"
 
 
 @asynccontextmanager

@@ -23,16 +23,13 @@ from app.providers.scripted import ScriptedStt
 from media import rtp_audio
 from media.rtp import RtpPacket
 from media.webrtc import session
-from tests.e2e.server import Server, running
+from tests.e2e.server import LECTURE, TALK, Server, running
 from tests.e2e.voices import spoken
 from tests.webrtc.caller import caller
 from tests.webrtc.light import light
 from tests.webrtc.relay import relay
 from tests.webrtc.remains import ended
 
-FLOWS = Path(__file__).parent.parent / "e2e" / "flows"
-TALK = FLOWS / "talk.yaml"
-LECTURE = FLOWS / "lecture.yaml"
 LOUD = 1000
 QUIET = 100
 

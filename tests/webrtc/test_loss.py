@@ -21,16 +21,12 @@ from media.rtp_audio import MAX_CONCEALED
 from media.webrtc import offer
 from media.webrtc.peer import Peer
 from media.webrtc.session import Session
-from tests.e2e.server import running
+from tests.e2e.server import LECTURE, TALK, running
 from tests.e2e.voices import spoken
 from tests.webrtc.light import light
 from tests.webrtc.offers import OFFER
 from tests.webrtc.relay import relay
 from tests.webrtc.remains import live
-
-FLOWS = Path(__file__).parent.parent / "e2e" / "flows"
-TALK = FLOWS / "talk.yaml"
-LECTURE = FLOWS / "lecture.yaml"
 
 
 class Nobody:
