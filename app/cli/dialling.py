@@ -14,19 +14,25 @@ from app.settings import SettingsError
 if TYPE_CHECKING:
     from app.dialler.run import Summary
 
+DialFlow = Annotated[str, typer.Option("--flow", help="The flow that talks to whoever answers.")]
+Shown = Annotated[str, typer.Option(help="The number to be shown; else the trunk's.")]
+RingS = Annotated[float, typer.Option(help="For how long it may ring.", min=1, max=300)]
+SipPort = Annotated[int, typer.Option(help="UDP and TCP port of our own; 0 takes a free one.")]
+SipHost = Annotated[str | None, typer.Option(help="Address of our own, as the other side reaches it.")]
+
 
 def dial(
     to: Annotated[str, typer.Argument(help="A SIP address, or a number that a trunk can reach.")],
-    flow: Annotated[str, typer.Option("--flow", help="The flow that talks to whoever answers.")],
-    caller: Annotated[str, typer.Option(help="The number to be shown; else the trunk's.")] = "",
-    answer_s: Annotated[float, typer.Option(help="For how long it may ring.", min=1, max=300)] = 45.0,
+    flow: DialFlow,
+    caller: Shown = "",
+    answer_s: RingS = 45.0,
     detect: Annotated[bool, typer.Option("--detect", help="Find out first whether a person answers.")] = False,
     slot: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE that is known beforehand; may be repeated.")
     ] = None,
     demo: Demo = False,
-    sip: Annotated[int, typer.Option(help="UDP and TCP port of our own; 0 takes a free one.")] = 0,
-    sip_host: Annotated[str | None, typer.Option(help="Address of our own, as the other side reaches it.")] = None,
+    sip: SipPort = 0,
+    sip_host: SipHost = None,
     data_dir: Data = None,
     config: Config = None,
 ) -> None:
@@ -64,19 +70,19 @@ def dial(
 
 def dial_list(
     file: Annotated[Path, typer.Argument(help="CSV: `to`, perhaps `id` and `time_zone`; further columns fill slots.")],
-    flow: Annotated[str, typer.Option("--flow", help="The flow that talks to whoever answers.")],
+    flow: DialFlow,
     name: Annotated[str, typer.Option(help="Under which it goes on where it was; else the file's name.")] = "",
     rate: Annotated[float, typer.Option(help="Calls a second.")] = 1.0,
     concurrency: Annotated[int, typer.Option(help="Calls at once.")] = 1,
     hours: Annotated[str, typer.Option(help="When people may be called.")] = "09:00-20:00",
     days: Annotated[str, typer.Option(help="On which days.")] = "mon-sat",
     zone: Annotated[str, typer.Option(help="Of rows that name none, such as Europe/Berlin.")] = "UTC",
-    caller: Annotated[str, typer.Option(help="The number to be shown; else the trunk's.")] = "",
-    answer_s: Annotated[float, typer.Option(help="For how long it may ring.", min=1, max=300)] = 45.0,
+    caller: Shown = "",
+    answer_s: RingS = 45.0,
     detect: Annotated[bool, typer.Option(help="Find out first whether a person answers.")] = True,
     demo: Demo = False,
-    sip: Annotated[int, typer.Option(help="UDP and TCP port of our own; 0 takes a free one.")] = 0,
-    sip_host: Annotated[str | None, typer.Option(help="Address of our own, as the other side reaches it.")] = None,
+    sip: SipPort = 0,
+    sip_host: SipHost = None,
     data_dir: Data = None,
     config: Config = None,
 ) -> None:
