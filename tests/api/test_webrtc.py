@@ -83,7 +83,8 @@ class Client:
 async def served(folder: Path, **settings: Any) -> AsyncIterator[Client]:
     async with (
         running(folder, flows=[TALK], media_host="127.0.0.1", **settings) as server,
-        aiohttp.ClientSession() as http,
+        # A connection that is kept may be the one that the server just ends.
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as http,
     ):
         yield Client(server, http)
 
