@@ -14,7 +14,7 @@ from flows.model import (
     TransferTo,
     Transition,
 )
-from tests.support.shop import TEXTS, http, picks
+from tests.support.shop import flow_of, http, picks
 
 PIN = "8064"
 """The only value of the sensitive slot, so that it can be looked for."""
@@ -97,14 +97,11 @@ def adversary(*, use: str = "scripted") -> Flow:
         Step("moved", transfer=TransferTo("{env.HALL}", TransferBy.refer, failed="about")),
         Step("pit", say="The pit.", next=(Transition("pit", "true"),)),
     ]
-    return Flow(
+    return flow_of(
         "adversary",
-        1,
-        "first",
-        {step.name: step for step in steps},
-        TEXTS,
-        slots={slot.name: slot for slot in slots},
-        tools={tool.name: tool for tool in tools},
+        steps,
+        slots,
+        tools,
         digressions=("help", "form", "leave", "pit", "desk", "hall"),
         models={"main": Model("main", use), "rules": Model("rules", "rules")},
         limits=Limits(duration_s=300, turns=12, silence_s=6, silences=4, tool_calls=12, reply_chars=200),

@@ -8,7 +8,7 @@ from app.core.effects import AnyEffect
 from app.core.events import AnyEvent, ReplyEnded, SlotsProposed
 from flows.model import Argument, Flow, Limits, Model, Slot, SlotType, Step, Tool, ToolEffect, Transition, Value
 from tests.support.driver import Driver
-from tests.support.shop import TEXTS, http, picks, shop
+from tests.support.shop import flow_of, http, picks, shop
 
 E = TypeVar("E", bound=AnyEffect | AnyEvent)
 
@@ -107,14 +107,11 @@ def workshop(**limits: int) -> Flow:
         Step("shut", tools=("elsewhere",), requires=("work",)),
         Step("aside", say="By the way.", collect=("size",), tools=("mark", "ship"), phrases=("by the way",)),
     ]
-    return Flow(
+    return flow_of(
         "workshop",
-        1,
-        "work",
-        {step.name: step for step in steps},
-        TEXTS,
-        slots={slot.name: slot for slot in slots},
-        tools={tool.name: tool for tool in tools},
+        steps,
+        slots,
+        tools,
         digressions=("aside",),
         models={"main": Model("main", "scripted")},
         limits=Limits(**limits),

@@ -8,8 +8,9 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any
+
+from tests.fakes.local_server import Asked, LocalServer
 
 DONE = b"data: [DONE]\n\n"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -87,33 +88,18 @@ def answer(*pieces: bytes) -> bytes:
     return HEAD + b"".join(map(_piece, pieces)) + TAIL
 
 
-class OpenAiServer:
+class OpenAiServer(LocalServer):
     """`async with OpenAiServer(scenario, ...) as server:` and ask `server.base_url`."""
 
     def __init__(self, *scenarios: Sequence[Any]) -> None:
+        super().__init__()
         self._scenarios = scenarios
-        self._connections = 0
-        self._writers: set[asyncio.StreamWriter] = set()
         self.exchanges: list[Exchange] = []
         self.asked = asyncio.Semaphore(0)  # released once for each request
-        self.base_url = ""
-
-    async def __aenter__(self) -> "OpenAiServer":
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.base_url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, e: BaseException | None, t: TracebackType | None
-    ) -> None:
-        self._server.close()
-        for writer in list(self._writers):
-            writer.close()
-        await self._server.wait_closed()
 
     @property
-    def connections(self) -> int:
-        return self._connections
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
 
     def blurt(self, data: bytes) -> None:
         """Send this on all connections before anybody else gets to run; no data is the end."""
@@ -123,35 +109,19 @@ class OpenAiServer:
             else:
                 writer.write_eof()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections += 1
-        connection = self._connections
-        self._writers.add(writer)
+    async def _answer(
+        self, asked: Asked, connection: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        assert (asked.method, asked.target) == ("POST", "/v1/chat/completions")
+        exchange = Exchange(asked.headers, json.loads(asked.body), connection)
+        number = min(len(self.exchanges), len(self._scenarios) - 1)
+        self.exchanges.append(exchange)
+        self.asked.release()
         try:
-            while True:
-                exchange = await self._asked(reader, connection)
-                number = min(len(self.exchanges), len(self._scenarios) - 1)
-                self.exchanges.append(exchange)
-                self.asked.release()
-                try:
-                    if not await self._play(self._scenarios[number], exchange, reader, writer):
-                        return
-                except ConnectionError:
-                    exchange.gone.set()
-                    return
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return
-        finally:
-            self._writers.discard(writer)
-            writer.close()
-
-    async def _asked(self, reader: asyncio.StreamReader, connection: int) -> Exchange:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        line, *fields = head.strip().split("\r\n")
-        assert line == "POST /v1/chat/completions HTTP/1.1"
-        headers = {name.lower(): value.strip() for name, _, value in (text.partition(":") for text in fields)}
-        body = json.loads(await reader.readexactly(int(headers["content-length"])))
-        return Exchange(headers, body, connection)
+            return await self._play(self._scenarios[number], exchange, reader, writer)
+        except ConnectionError:
+            exchange.gone.set()
+            return False
 
     async def _play(
         self, steps: Sequence[Any], exchange: Exchange, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

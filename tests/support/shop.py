@@ -1,5 +1,8 @@
 """A small shop's flow that uses every part of the language: the core's tests and the Hypothesis machine run on it."""
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 from flows.model import (
     Argument,
     Choice,
@@ -29,6 +32,20 @@ TEXTS = Texts(
 
 def http(name: str) -> HttpCall:
     return HttpCall("POST", "http://127.0.0.1/" + name)
+
+
+def flow_of(name: str, steps: Sequence[Step], slots: Iterable[Slot], tools: Iterable[Tool], **more: Any) -> Flow:
+    """It starts with its first step. `more`: all else that a flow may have."""
+    return Flow(
+        name,
+        1,
+        steps[0].name,
+        {step.name: step for step in steps},
+        TEXTS,
+        slots={slot.name: slot for slot in slots},
+        tools={tool.name: tool for tool in tools},
+        **more,
+    )
 
 
 def shop(*, use: str = "rules") -> Flow:
@@ -104,14 +121,11 @@ def shop(*, use: str = "rules") -> Flow:
         Step("desk", say="Please call the desk.", end="referred"),
         Step("hours", say="We are open all day.", phrases=("opening hours", "when are you open")),
     ]
-    return Flow(
+    return flow_of(
         "shop",
-        1,
-        "identify",
-        {step.name: step for step in steps},
-        TEXTS,
-        slots={slot.name: slot for slot in slots},
-        tools={tool.name: tool for tool in tools},
+        steps,
+        slots,
+        tools,
         digressions=("hours",),
         models={"main": Model("main", use)},
         limits=Limits(duration_s=600, silence_s=8, silences=3),
