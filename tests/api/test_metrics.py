@@ -33,6 +33,7 @@ from tests.sip.calls import TALK, gate
 from tests.support.house import House
 from tests.support.shop import shop
 from tests.support.virtual import run
+from tests.webrtc.caller import caller as browser
 
 FLOWS = Path(__file__).parent.parent / "e2e" / "flows"
 ADVICE = FLOWS / "advice.yaml"
@@ -213,6 +214,29 @@ async def test_a_model_that_fails_is_counted_by_how(tmp_path: Path) -> None:
         page = await scrape(server)
     assert page.value("voicegate_provider_errors_total", stage="model", kind="broken") == 1
     assert page.value("voicegate_provider_errors_total") == 1
+
+
+async def test_a_call_from_a_browser(tmp_path: Path) -> None:
+    async with running(tmp_path, flows=[TALK]) as server, browser(server.url) as page:
+        await page.dial()
+        call = (await page.started())["call"]
+        await page.hears()
+        await asyncio.sleep(0.5)
+        live = await scrape(server)
+        assert live.value("voicegate_calls_live", flow="talk", transport="webrtc") == 1
+        assert live.value("voicegate_rtp_legs", transport="webrtc") == 1
+        assert await page.hang_up() == 200
+        await server.over(call)
+        await server.until(lambda: not server.gate.registry.calls())
+        for _ in range(100):  # the connection says goodbye first
+            after = await scrape(server)
+            if after.value("voicegate_rtp_leg_opinion_score_count", transport="webrtc"):
+                break
+            await asyncio.sleep(0.05)
+    assert after.value("voicegate_rtp_leg_opinion_score_count", transport="webrtc") == 1
+    assert after.value("voicegate_rtp_received_packets_total", transport="webrtc") > 10
+    assert after.value("voicegate_rtp_lost_packets_total", transport="webrtc") == 0
+    assert after.value("voicegate_calls_ended_total", transport="webrtc", cause="caller-hangup") == 1
 
 
 async def test_calls_out_and_trunks(tmp_path: Path) -> None:
