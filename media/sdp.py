@@ -7,6 +7,9 @@ from typing import Final
 MAX_SDP_BYTES: Final = 32 * 1024
 MAX_LINES: Final = 1000
 MAX_SECTIONS: Final = 16
+MAX_DIGITS: Final = 10  # of a number
+MAX_PORT: Final = 65535
+MAX_CLOCK_HZ: Final = 192_000
 
 
 class SdpError(ValueError):
@@ -97,24 +100,32 @@ def formats(media: Media) -> Iterator[Format]:
         for name in ("rtpmap", "fmtp")
     )
     for number in media.formats:
-        if not (number.isascii() and number.isdigit() and int(number) < 128):
+        payload_type = whole(number, 127)
+        if payload_type is None:
             continue
-        payload_type = int(number)
         name, clock, channels, *_ = *maps.get(number, "").split("/"), "", "", ""
         if number not in maps and payload_type in STATIC:
             known, hz = STATIC[payload_type]
             yield Format(payload_type, known, hz)
-        elif name and clock.isascii() and clock.isdigit() and 0 < int(clock[:9]) <= 192_000:
+        elif name and (clock_hz := whole(clock, MAX_CLOCK_HZ)):
             count = int(channels) if channels in ("1", "2") else 1
-            yield Format(payload_type, name.lower(), int(clock), count, parameters.get(number, ""))
+            yield Format(payload_type, name.lower(), clock_hz, count, parameters.get(number, ""))
+
+
+def whole(text: str, most: int) -> int | None:
+    """A number of at most `most`, if it is one."""
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
+        return None
+    number = int(text)
+    return number if number <= most else None
 
 
 def _media(value: str) -> Media:
     kind, port, profile, *numbers = *value.split(), "", "", ""
-    port = port.partition("/")[0]
-    if not kind or not profile or not (port.isascii() and port.isdigit() and int(port[:6]) < 65536):
+    at = whole(port.partition("/")[0], MAX_PORT)
+    if not kind or not profile or at is None:
         raise SdpError("an m= line is not complete")
-    return Media(kind, int(port), profile, tuple(number for number in numbers if number))
+    return Media(kind, at, profile, tuple(number for number in numbers if number))
 
 
 def _address(value: str) -> str:

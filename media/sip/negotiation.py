@@ -21,6 +21,7 @@ from media.srtp import Crypto, choose
 
 MAX_PACKET_MS: Final = 60
 MIN_PACKET_MS: Final = 10
+MAX_ASKED_MS: Final = 9999  # what means more is not meant
 EVENTS: Final = "telephone-event"
 FIRST_DYNAMIC: Final = 96
 DEFAULT_CODECS: Final = ("opus", "g722", "pcmu", "pcma", "l16")
@@ -370,17 +371,17 @@ def _address(described: sdp.Description, media: sdp.Media) -> _Place:
         raise SdpError("no address for the audio")
     mux = "rtcp-mux" in media.attributes
     said = (media.attributes.first("rtcp") or "").split()
-    port = int(said[0]) if said and said[0].isascii() and said[0].isdigit() and 0 < int(said[0][:6]) < 65536 else 0
-    return {"host": host, "port": media.port, "mux": mux, "report_port": media.port if mux else port or media.port + 1}
+    port = (sdp.whole(said[0], sdp.MAX_PORT) if said else None) or 0
+    report_port = media.port if mux else port or min(media.port + 1, sdp.MAX_PORT)
+    return {"host": host, "port": media.port, "mux": mux, "report_port": report_port}
 
 
 def _packet_ms(media: sdp.Media, codec: Format) -> int:
     """What the peer wants to get (RFC 8866, 6.4), within what it and we can do."""
     asked = (media.attributes.first("ptime") or "").partition(".")[0]
     most = (media.attributes.first("maxptime") or "").partition(".")[0]
-    wanted_ms = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 5 else FRAME_MS
-    if most.isascii() and most.isdigit() and len(most) < 5 and int(most):
-        wanted_ms = min(wanted_ms, int(most))
+    wanted_ms = sdp.whole(asked, MAX_ASKED_MS)
+    wanted_ms = min(FRAME_MS if wanted_ms is None else wanted_ms, sdp.whole(most, MAX_ASKED_MS) or MAX_ASKED_MS)
     if codec.name == "opus":
         return FRAME_MS
     return min(max(wanted_ms // 10 * 10, MIN_PACKET_MS), MAX_PACKET_MS)

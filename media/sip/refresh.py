@@ -42,7 +42,7 @@ class SessionTimer:
         asked, refresher = _read(request)
         supported = "timer" in sip.tokens(request, "Supported")
         least = sip.number(request, "Min-SE") or 0
-        interval_s = max(min(asked or INTERVAL_S, MAX_INTERVAL_S), least, MIN_INTERVAL_S)
+        interval_s = min(max(asked or INTERVAL_S, least, MIN_INTERVAL_S), MAX_INTERVAL_S)
         peer = supported and refresher != "uas" and asked is not None
         response.headers.set("Session-Expires", f"{interval_s};refresher={'uac' if peer else 'uas'}")
         if peer:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from media.sip.guard import Trust
 from media.sip.message import Framer, Hop, MessageError
+from media.source import source
 
 if TYPE_CHECKING:
     from media.sip.options import SipOptions
@@ -118,17 +119,18 @@ class Streams:
 
     def add(self, stream: "_Stream", host: str) -> bool:
         """Whether there is room for it. Those whom nobody knows yet leave most of the room to others."""
-        full = len(self.all) >= MAX_STREAMS or self.per_address[host] >= MAX_STREAMS_PER_ADDRESS
+        site = site_of(host)
+        full = len(self.all) >= MAX_STREAMS or self.per_address[site] >= MAX_STREAMS_PER_ADDRESS
         if stream.stranger:
-            full = full or self.strangers.total() >= MAX_STRANGERS or self.strangers[host] >= MAX_STRANGERS_PER_ADDRESS
+            full = full or self.strangers.total() >= MAX_STRANGERS or self.strangers[site] >= MAX_STRANGERS_PER_ADDRESS
         if full:
             self.refused += 1
             return False
         stream.number = next(self._numbers)
         self.all[stream.number] = stream
-        _count(self.per_address, host, 1)
+        _count(self.per_address, site, 1)
         if stream.stranger:
-            _count(self.strangers, host, 1)
+            _count(self.strangers, site, 1)
         if stream.ours:
             _count(self.ours, host, 1)
         return True
@@ -138,14 +140,15 @@ class Streams:
         stream = self.all.get(number)
         if stream is not None and stream.stranger and stream.hop is not None:
             stream.stranger = False
-            _count(self.strangers, stream.hop.host, -1)
+            _count(self.strangers, site_of(stream.hop.host), -1)
 
     def remove(self, stream: "_Stream", host: str) -> None:
         if self.all.pop(stream.number, None) is None:
             return
-        _count(self.per_address, host, -1)
+        site = site_of(host)
+        _count(self.per_address, site, -1)
         if stream.stranger:
-            _count(self.strangers, host, -1)
+            _count(self.strangers, site, -1)
         if stream.ours:
             _count(self.ours, host, -1)
         for place in [place for place, number in self._by_place.items() if number == stream.number]:
@@ -163,6 +166,11 @@ class Streams:
         self.stop()
         for stream in list(self.all.values()):
             stream.close()
+
+
+def site_of(host: str) -> str:
+    """What limits count by."""
+    return source(host, {}, ())
 
 
 def _count(counter: Counter[str], host: str, by: int) -> None:

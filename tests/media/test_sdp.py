@@ -47,6 +47,9 @@ def test_formats_come_in_the_order_of_preference_and_nonsense_is_left_out() -> N
         ("v=0\nm=audio x RTP/AVP 0\n", "m= line"),
         ("v=0\nm=audio 70000 RTP/AVP 0\n", "m= line"),
         ("v=0\nm=audio 99999999999999999999 RTP/AVP 0\n", "m= line"),
+        ("v=0\nm=audio 000000999999 RTP/AVP 0\n", "m= line"),
+        (f"v=0\nm=audio {'9' * 5000} RTP/AVP 0\n", "m= line"),
+        ("v=0\nm=audio -1 RTP/AVP 0\n", "m= line"),
         ("v=0\n" + "m=audio 9 RTP/AVP 0\n" * (MAX_SECTIONS + 1), "media"),
         ("v=0\n" + "a=x\n" * MAX_LINES, "lines"),
         ("v=0\n" + "x" * MAX_SDP_BYTES, "bytes"),
@@ -55,6 +58,12 @@ def test_formats_come_in_the_order_of_preference_and_nonsense_is_left_out() -> N
 def test_what_cannot_be_used_is_refused_with_a_reason(text: str, words: str) -> None:
     with pytest.raises(SdpError, match=words):
         sdp.parse(text)
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "000000999999", "-8", "*", "\u0663", "8.0", ""])
+def test_numbers_that_make_no_sense_are_left_out(number: str) -> None:
+    text = f"v=0\nm=audio 9 RTP/AVP {number} 96 0\na=rtpmap:96 pcma/{number}\na=rtpmap:{number} pcma/8000\n"
+    assert list(sdp.formats(sdp.parse(text).media[0])) == [Format(0, "pcmu", 8000)]
 
 
 @given(

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import msgspec
 import pytest
@@ -23,8 +24,9 @@ from media.sip import port as ports
 from media.sip import session as sessions
 from media.sip import streams
 from media.sip.auth import Answerer, Credentials
-from media.sip.guard import MAX_UNKNOWN_PER_S
+from media.sip.guard import MAX_UNKNOWN_PER_S, Trust
 from media.sip.message import Hop
+from media.sip.options import SipOptions
 from tests.clients.certificate import self_signed
 from tests.clients.process import LOCALHOST
 from tests.e2e.server import Server, running
@@ -271,6 +273,25 @@ async def test_streams_of_strangers_are_few_and_short(tmp_path: Path, monkeypatc
         assert not found.per_address
 
 
+async def test_streams_of_one_ipv6_network_count_together() -> None:
+    listener = mock.Mock(spec=["welcomes", "failed"])
+    listener.welcomes.return_value = Trust.unknown
+    found = streams.Streams(listener, SipOptions())
+    made = [streams._Stream(found, "tcp") for _ in range(2 * streams.MAX_STRANGERS_PER_ADDRESS)]
+    let_in = [stream for n, stream in enumerate(made) if stream.lets_in(f"2001:db8:1:2::{n + 1:x}", 5060)]
+    assert len(let_in) == streams.MAX_STRANGERS_PER_ADDRESS
+    other = streams._Stream(found, "tcp")
+    assert other.lets_in("2001:db8:1:3::1", 5060)
+    for stream in (*let_in[1:], other):
+        stream.connection_lost(None)
+    found.signed_in(let_in[0].number)
+    assert not found.strangers
+    assert found.per_address.total() == 1
+    let_in[0].connection_lost(None)
+    assert not found.per_address
+    assert not found.all
+
+
 @pytest.mark.usefixtures("stranger")
 async def test_handshakes_that_never_end_are_counted_and_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "HANDSHAKE_S", 1)
@@ -409,6 +430,46 @@ async def test_addresses_that_nobody_has_are_sent_nothing(tmp_path: Path, host: 
         await called(server, phone, SDP.format(host, 4000))
         await asyncio.sleep(QUIET_S)
         assert session(server).port.address is None
+
+
+HEAD = SDP.partition("m=")[0].format(LOCALHOST)
+BAD_NUMBERS = [
+    f"m=audio {'9' * 5000} RTP/AVP 0\r\n",
+    "m=audio 000000999999 RTP/AVP 0\r\n",
+    f"m=audio 4000 RTP/AVP {'9' * 5000}\r\n",
+    f"m=audio 4000 RTP/AVP 96\r\na=rtpmap:96 opus/48000{'0' * 5000}\r\n",
+    "m=audio 4000 RTP/AVP 0\r\n" * 300,
+]
+ODD_NUMBERS = [
+    "m=audio 65535 RTP/AVP 0\r\n",
+    "m=audio 4000 RTP/AVP 0\r\na=rtcp:000001999999\r\n",
+    f"m=audio 4000 RTP/AVP 0\r\na=rtcp:{'9' * 5000}\r\n",
+    f"m=audio 4000 RTP/AVP 0\r\na=ptime:{'9' * 5000}\r\na=maxptime:-1\r\n",
+    "m=audio 4000 RTP/AVP * 0\r\n",
+]
+
+
+@pytest.mark.parametrize(("sections", "expected"), [(BAD_NUMBERS, 488), (ODD_NUMBERS, 200)], ids=["bad", "odd"])
+async def test_no_number_in_a_description_is_an_error_of_ours(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, sections: list[str], expected: int
+) -> None:
+    async with running(tmp_path, flows=[TALK], sip_port=0) as server:
+        for n, section in enumerate(sections):
+            async with opened() as first, opened() as phone, opened() as ear:
+                first.send(message("INVITE", body=HEAD + section, call_id=f"b{n}"), gate(server).port)
+                await server.until(lambda first=first: final(first))
+                assert status(final(first)[0]) == expected
+                tag = await called(server, phone, SDP.format(LOCALHOST, ear.port), f"c{n}")
+                phone.came.clear()
+                again: dict[str, Any] = {"to_tag": tag, "call_id": f"c{n}", "sequence": 2}
+                phone.send(message("INVITE", body=HEAD + section, **again), gate(server).port)
+                await server.until(lambda phone=phone: final(phone))
+                assert status(final(phone)[0]) == expected
+                phone.send(message("ACK", **again), gate(server).port)
+                await asyncio.sleep(QUIET_S)  # time for sound, and for a report
+                phone.send(message("BYE", **again | {"sequence": 3}), gate(server).port)
+                await server.until(lambda: not [one for one in gate(server).sessions if one.leg is not None])
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def called(server: Server, phone: Socket, sdp: str, call_id: str = "c") -> str:

@@ -52,6 +52,8 @@ def test_whoever_vanishes_ends_the_call(vanished: str) -> None:
         ({"Supported": "timer", "Session_Expires": "soon"}, "1800;refresher=uas", True),
         ({"Session_Expires": "20"}, "90;refresher=uas", True),
         ({"Session_Expires": "600", "Min_SE": "700"}, "700;refresher=uas", True),
+        ({"Session_Expires": "600", "Min_SE": "4294967295"}, "86400;refresher=uas", True),
+        ({"Session_Expires": "4294967295", "Supported": "timer"}, "86400;refresher=uac", False),
     ],
 )
 def test_what_an_invite_asks_for(headers: dict[str, str], said: str, ours: bool) -> None:
