@@ -42,6 +42,7 @@ _LONG: Final = 127
 _FINAL: Final = 0x80
 _RESERVED: Final = 0x70
 _MASKED: Final = 0x80
+_WHOLE: Final = (_FINAL | TEXT, _FINAL | BINARY)
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3}) ?([^\r\n]{0,200})")
 _ACCEPT: Final = re.compile(rb"\r\nsec-websocket-accept:[ \t]*([^\r\n]*)", re.IGNORECASE)
 
@@ -134,7 +135,7 @@ class Wire(asyncio.Protocol):
                 return
             if start + size > end:
                 break
-            if first == _FINAL | TEXT or first == _FINAL | BINARY:
+            if first in _WHOLE and not self._opcode:
                 self._received(first & 0x0F, buffer[start : start + size])
             else:
                 self._rare(first, buffer[start : start + size])
