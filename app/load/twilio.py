@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from app.load.line import FRAME_S, Listener, NotResumable, Trouble
+from app.load.line import FRAME_S, LineError, Listener, NotResumable, Trouble
 from app.load.plain import refusal, tell_end
 from app.load.wire import TEXT, Wire, head, message, open_wire
 from media.audio import FRAME_MS
@@ -164,8 +164,7 @@ class TwilioLine:
         try:
             what = _decoder.decode(payload)
         except msgspec.DecodeError:
-            listener.failed(Trouble.protocol)
-            self.drop()
+            self._broken(listener)
             return
         now_s = time.perf_counter()
         if self._up is not None and not self._up.done():
@@ -181,6 +180,13 @@ class TwilioLine:
             self._plays_until_s = min(self._plays_until_s, now_s)
             self._echo(float("inf"))  # all that wait come back at once
             listener.cleared(now_s)
+
+    def _broken(self, listener: Listener) -> None:
+        if self._up is not None and not self._up.done():
+            self._up.set_exception(LineError(Trouble.protocol, "not a message of this protocol"))
+        else:
+            listener.failed(Trouble.protocol)
+        self.drop()
 
     def _echo(self, until_s: float) -> None:
         while self._marks and self._marks[0][0] <= until_s:
