@@ -233,6 +233,7 @@ class Heir(Line):
         super().__init__(actor, leg_id, None, stt=stt, tts=tts, clock=clock, record=record, follow=follow)
         self.over = asyncio.Event()
         self.since_s = 0.0  # of the answer
+        self.answered: Callable[[], None] = lambda: None
         self._n = n
         self._takes_over = takes_over
 
@@ -242,6 +243,7 @@ class Heir(Line):
             leg.end(state.cause, state.outcome)
             return
         self.since_s = asyncio.get_running_loop().time()
+        self.answered()
         self._actor.legs.wish_is(OK)  # before whoever asked is hung up on
         self._actor.replace_leg()
         self._takes_over()

@@ -228,12 +228,13 @@ class Outbound:
         except Refused:
             actor.not_handed(order, Outcome.failed, UNAVAILABLE)
             return 0.0
+        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(permit.quote.call_s + order.answer_ms / 1000):
+            async with asyncio.timeout(permit.quote.call_s + order.answer_ms / 1000) as limit:
+                other.answered = lambda: limit.reschedule(loop.time() + permit.quote.call_s)
                 await other.over.wait()
         except TimeoutError:
             other.drop("the longest call that is allowed")
-        loop = asyncio.get_running_loop()
         return loop.time() - other.since_s if other.since_s else 0.0
 
     async def _settle(self, charge: "Charge", over: "asyncio.Future[CallActor]") -> Placed:
@@ -264,10 +265,12 @@ class Target(Guest):
         super().__init__(actor, order.leg, LegRole.target, "the other side")
         self.over = asyncio.Event()
         self.since_s = 0.0  # of the answer
+        self.answered: Callable[[], None] = lambda: None
         self._n = order.n
 
     def attach(self, leg: Leg) -> None:
         self.since_s = asyncio.get_running_loop().time()
+        self.answered()
         super().attach(leg)
 
     def rang(self) -> None: ...

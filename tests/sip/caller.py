@@ -113,7 +113,7 @@ class Caller(Socket):
         self._request("INVITE", more, self._sdp)
         text = await self._final("INVITE")
         if text.startswith("SIP/2.0 2"):
-            self.peer_tag = re.search(r"^To:.*;tag=([\w.-]+)", text, re.MULTILINE)[1]  # type: ignore[index]
+            self.peer_tag = re.search(r"^To:.*;tag=([^;\s]+)", text, re.MULTILINE)[1]  # type: ignore[index]
             self.media_port = int(re.search(r"^m=audio (\d+)", text, re.MULTILINE)[1])  # type: ignore[index]
             self._request("ACK")
         return text.partition("\r\n")[0]

@@ -31,7 +31,6 @@ from tests.sip.calls import (
 )
 
 ASKED = "Which day would you like?"
-NOTIFIED = re.compile(r"^SIP/2\.0 (\d+) .*\r?$", re.MULTILINE)
 
 
 async def test_another_telephone_goes_on_where_the_first_one_stopped(tmp_path: Path) -> None:
@@ -81,7 +80,7 @@ async def test_nobody_is_there_and_the_first_one_goes_on_talking(tmp_path: Path)
         phone.hangup()
         record = await server.over(only_call(server))
         assert (record["cause"], record["referrals"][0]["outcome"]) == ("caller-hangup", "busy")
-        assert NOTIFIED.findall(phone.trace)
+        assert "\nSIP/2.0 486 Busy Here" in phone.trace, "a NOTIFY told so"
 
 
 async def test_two_calls_are_joined(tmp_path: Path) -> None:
@@ -139,6 +138,30 @@ async def test_an_address_is_never_read_as_a_flows_own_words(tmp_path: Path) -> 
         for name in ("{env.FLOW_DESK}", "%7Benv.FLOW_DESK%7D"):
             for target in (f"<sip:{name}@{LOCALHOST}>", f"<tel:{name}>", f"<{name}>"):
                 assert (await phone.refer(target))[8:11] in ("400", "603"), target
+
+
+async def test_what_came_to_nothing_makes_room_for_another_one(tmp_path: Path) -> None:
+    """One call out at a time is allowed, of two seconds."""
+    async with (
+        callee("busy", tmp_path / "busy") as busy,
+        baresip(tmp_path / "desk") as desk,
+        speaking(
+            tmp_path, flows=[LECTURE], dial_allow=["*"], dial_concurrent=1, dial_per_s=1000, dial_max_s=2
+        ) as server,
+        caller() as phone,
+        opened() as rtp,
+    ):
+        await phone.invite(gate(server).port, rtp.port)
+        assert await phone.refer(f"<{busy.uri}>") == "SIP/2.0 202 Accepted"
+        await server.until(lambda: server.facts(ReferralFailed))
+        assert await phone.refer(f"<{desk.uri}>") == "SIP/2.0 202 Accepted"
+        await desk.event("CALL_ESTABLISHED")
+        await desk.event("CALL_CLOSED")
+        record = await server.over(only_call(server))
+        assert [line["outcome"] for line in record["referrals"]] == ["busy", "answered"]
+        assert phone.fragments == [
+            f"SIP/2.0 {told}" for told in ("100 Trying", "486 Busy Here", "180 Ringing", "200 OK")
+        ]
 
 
 async def test_whoever_asked_may_leave_at_once(tmp_path: Path) -> None:
