@@ -4,6 +4,7 @@ No extension is agreed on, so there is no compression, and each reserved bit is 
 """
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -62,9 +63,9 @@ PART: Final = Control(CONTINUATION, b"")
 
 
 class FrameReader:
-    """A client's frames: `feed` what came, and take `next` until it gives None. After a `FrameError` nothing is read.
+    """A client's frames, as bytes come. After a `FrameError` nothing is read any more.
 
-    It keeps at most one message and one frame, each of up to `max_bytes`, and what was fed and not taken.
+    It keeps at most one message and one frame, each of up to `max_bytes`, and what was given and not taken.
     """
 
     __slots__ = ("_at", "_data", "_max_bytes", "_opcode", "_parts")
@@ -76,7 +77,11 @@ class FrameReader:
         self._opcode = 0  # of the message that has begun
         self._parts = bytearray()  # what came of it
 
-    def feed(self, data: bytes) -> None:
+    def read(self, data: bytes) -> Iterator[Message | Control]:
+        """Whole messages, control frames, and `PART`s. Whoever stops in between goes on with `read(b"")`.
+
+        Raises `FrameError`.
+        """
         if self._at == len(self._data):
             self._data = data
         else:
@@ -84,41 +89,40 @@ class FrameReader:
                 self._data = bytearray(self._data)
             del self._data[: self._at]
             self._data += data
-        self._at = 0
-
-    def next(self) -> Message | Control | None:
-        """A whole message, a control frame, `PART`, or None where more has to come. Raises `FrameError`."""
-        data, at = self._data, self._at
-        end = len(data)
-        if end - at < 2:
-            return None
-        first, size, start = data[at], data[at + 1] & ~_MASKED, at + 6
-        if first not in _WHOLE or self._opcode:
-            self._check(first, size)
-        if not data[at + 1] & _MASKED:
-            raise FrameError(PROTOCOL_ERROR, "a client has to mask its frames")
-        if size == _SHORT:
-            start = at + 8
-            if end < start:
-                return None
-            size = data[at + 2] << 8 | data[at + 3]
-        elif size == _LONG:
-            start = at + 14
-            if end < start:
-                return None
-            size = int.from_bytes(data[at + 2 : at + 10])
-        if size + len(self._parts) > self._max_bytes and not first & _CONTROL:
-            raise FrameError(TOO_BIG, f"a message has more than {self._max_bytes} bytes")
-        stop = start + size
-        if end < stop:
-            return None
-        self._at = stop
-        payload = apply_mask(data[start:stop], data[start - 4 : start])
-        if first & _CONTROL:
-            return Control(first & 0x0F, payload)
-        if first in _WHOLE:
-            return _text(payload) if first & TEXT else payload
-        return self._part(first, payload)
+        self._at = at = 0
+        buffer, end = self._data, len(self._data)
+        while end - at >= 2:
+            first, second, start = buffer[at], buffer[at + 1], at + 6
+            size = second & ~_MASKED
+            if first not in _WHOLE or self._opcode:
+                self._check(first, size)
+            if size == second:
+                raise FrameError(PROTOCOL_ERROR, "a client has to mask its frames")
+            if size == _SHORT:
+                start = at + 8
+                if end < start:
+                    return
+                size = buffer[at + 2] << 8 | buffer[at + 3]
+            elif size == _LONG:
+                start = at + 14
+                if end < start:
+                    return
+                size = int.from_bytes(buffer[at + 2 : at + 10])
+            if size + len(self._parts) > self._max_bytes and not first & _CONTROL:
+                raise FrameError(TOO_BIG, f"a message has more than {self._max_bytes} bytes")
+            stop = start + size
+            if end < stop:
+                return
+            self._at = at = stop
+            payload = apply_mask(buffer[start:stop], buffer[start - 4 : start])
+            if first == _FIN | TEXT:
+                yield _text(payload)
+            elif first == _FIN | BINARY:
+                yield payload
+            elif first & _CONTROL:
+                yield Control(first & 0x0F, payload)
+            else:
+                yield self._part(first, payload)
 
     def _check(self, first: int, size: int) -> None:
         """A frame's first byte, and its size as far as seven bits say it. RFC 6455, 5.2, 5.4 and 5.5."""
@@ -137,7 +141,8 @@ class FrameReader:
         if not first & _FIN:
             return PART
         opcode, whole = self._opcode, bytes(self._parts)
-        self._opcode, self._parts = 0, bytearray()
+        self._opcode = 0
+        self._parts.clear()
         return _text(whole) if opcode == TEXT else whole
 
 

@@ -113,21 +113,20 @@ class WireProtocol(Protocol):
 
 
 class Allowance:
-    """So many messages a second, and a burst."""
+    """So many messages a second, and a burst. All is counted in thousandths of a message."""
 
     def __init__(self, per_s: int, burst: int) -> None:
         self._per_s = per_s
-        self._burst_ms = burst * 1000
-        self._left_ms = self._burst_ms  # in thousandths of a message
-        self._at_ms = 0
+        self._burst = burst * 1000
+        self._used_up_to = 0  # on a scale on which each millisecond earns `per_s`
 
     def take(self, now_ms: int, count: int = 1) -> None:
         """Raises `ProtocolError` when it is used up."""
-        self._left_ms = min(self._burst_ms, self._left_ms + max(0, now_ms - self._at_ms) * self._per_s)
-        self._at_ms = now_ms
-        if self._left_ms < 1000 * count:
+        now = now_ms * self._per_s
+        used = (now if now > self._used_up_to else self._used_up_to) + 1000 * count
+        if used > now + self._burst:
             raise ProtocolError(CloseCode.too_fast, "too many messages in a second")
-        self._left_ms -= 1000 * count
+        self._used_up_to = used
 
 
 def malformed(error: Exception) -> ProtocolError:

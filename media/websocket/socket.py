@@ -81,7 +81,7 @@ class Socket(asyncio.Protocol):
         if self._held and not self._transport.is_closing():
             self._held = False
             self._transport.resume_reading()
-            self._read()
+            self._read(b"")
 
     def close(self, code: int, reason: str = "") -> None:
         """The closing handshake (RFC 6455, 7.1.2). Whoever does not answer it in time is dropped."""
@@ -100,8 +100,7 @@ class Socket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
-        self._reader.feed(data)
-        self._read()
+        self._read(data)
 
     def pause_writing(self) -> None:
         self._stalled_since_s = self._loop.time()
@@ -116,9 +115,9 @@ class Socket(asyncio.Protocol):
             self._listener.closed(frames.BROKEN)
         self._listener.lost()
 
-    def _read(self) -> None:
+    def _read(self, data: bytes) -> None:
         try:
-            while not self._held and (frame := self._reader.next()) is not None:
+            for frame in self._reader.read(data):
                 self._uncounted += 1
                 if self._uncounted == FRAMES_AT_ONCE:
                     self._uncounted = 0
@@ -127,6 +126,8 @@ class Socket(asyncio.Protocol):
                     self._control(frame)
                 elif not self._over:
                     self._listener.received(frame)
+                if self._held:
+                    return
         except FrameError as error:
             self._fail(error.code, error.reason)
         except ProtocolError as error:

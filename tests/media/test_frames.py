@@ -43,9 +43,7 @@ def read(pieces: Sequence[bytes]) -> list[Message | Control | int]:
     reader, out = FrameReader(MAX_BYTES), list[Message | Control | int]()
     try:
         for piece in pieces:
-            reader.feed(piece)
-            while (item := reader.next()) is not None:
-                out.append(item)
+            out.extend(reader.read(piece))
     except FrameError as error:
         out.append(error.code)
     return out
