@@ -3,6 +3,7 @@
 import math
 import sys
 import warnings
+from functools import cache
 from typing import TypeAlias
 
 import numpy as np
@@ -117,10 +118,7 @@ class _LowPass:
     """Cuts what the lower of two rates cannot carry; a windowed sinc at the higher rate."""
 
     def __init__(self, high_hz: int, low_hz: int) -> None:
-        at = np.arange(_LOW_PASS_TAPS) - (_LOW_PASS_TAPS - 1) / 2
-        cut = 2 * _LOW_PASS_CUT * low_hz / high_hz
-        taps = np.sinc(cut * at) * np.hamming(_LOW_PASS_TAPS)
-        self._taps = (taps / taps.sum()).astype(np.float32)
+        self._taps = _sinc(low_hz / high_hz)
         self._tail = np.zeros(_LOW_PASS_TAPS - 1, dtype=np.float32)
 
     def process(self, pcm: Pcm) -> Pcm:
@@ -134,3 +132,11 @@ class _LowPass:
 
     def clear(self) -> None:
         self._tail = np.zeros(_LOW_PASS_TAPS - 1, dtype=np.float32)
+
+
+@cache
+def _sinc(ratio: float) -> NDArray[np.float32]:
+    """Taps of the low-pass for this ratio of rates."""
+    at = np.arange(_LOW_PASS_TAPS) - (_LOW_PASS_TAPS - 1) / 2
+    taps = np.sinc(2 * _LOW_PASS_CUT * ratio * at) * np.hamming(_LOW_PASS_TAPS)
+    return np.asarray(taps / taps.sum(), dtype=np.float32)

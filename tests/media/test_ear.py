@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from media import vad
 from media.audio import Pcm, Resampler, silence
 from media.ear import GAP_MS, MAX_UTTERANCE_MS, OFFSET_MS, PRE_ROLL_MS, Ear
 from media.vad import Vad, VoiceCheck
@@ -18,6 +19,7 @@ class Listener:
         self.now_ms = 0
         self.log: list[tuple[object, ...]] = []
         self.audio: dict[int, list[Pcm]] = {}
+        self.pauses: list[tuple[int, int, bool]] = []
 
     def speech_started(self, utterance: int, now_ms: int) -> None:
         assert now_ms == self.now_ms, "in the same call"
@@ -30,6 +32,9 @@ class Listener:
 
     def speech_confirmed(self, utterance: int) -> None:
         self.log.append(("confirmed", utterance, self.now_ms))
+
+    def speech_paused(self, utterance: int, *, on: bool) -> None:
+        self.pauses.append((utterance, self.now_ms, on))
 
     def speech_ended(self, utterance: int, speech_ms: int, voice: bool) -> None:
         self.log.append(("ended", utterance, self.now_ms, speech_ms, voice))
@@ -218,3 +223,64 @@ def test_only_the_rates_of_the_detectors_are_admitted() -> None:
             Vad(rate_hz)
         with pytest.raises(ValueError, match="no voice detection"):
             VoiceCheck(rate_hz)
+
+
+@pytest.fixture
+def few_detectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vad, "MAX_DETECTORS", 2)
+    monkeypatch.setattr(vad, "_detectors", vad._Detectors())
+
+
+def feed(check: VoiceCheck, pcm: Pcm) -> bool:
+    for start in range(0, len(pcm), 320):
+        check.feed(pcm[start : start + 320])
+    return check.voice
+
+
+def test_lines_full_of_noise_keep_no_voice_waiting(few_detectors: None) -> None:
+    hiss, words = noise(16000, 300, 3000), speech("hello there", 16000)
+    noisy = [VoiceCheck(16000) for _ in range(5)]
+    for check in noisy:
+        check.begin()
+        assert not check.feed(hiss)
+    voice = VoiceCheck(16000)
+    voice.begin()
+    assert voice.feed(np.concatenate([hiss, words]))
+    for check in noisy:
+        check.end()
+
+
+def test_a_stretch_that_waits_for_a_detector_is_heard_once_there_is_one(few_detectors: None) -> None:
+    hiss, words = noise(16000, 300, 3000), speech("hello there", 16000)
+    holds, waits = VoiceCheck(16000), VoiceCheck(16000)
+    for check in (holds, waits):
+        check.begin()
+        assert not check.feed(hiss)
+    assert not feed(waits, words)
+    holds.end()
+    assert feed(waits, noise(16000, 60, 30)), "by what it said while it waited"
+
+
+def test_a_leg_that_breaks_gives_its_detector_back(few_detectors: None) -> None:
+    for _ in range(10):
+        broken = VoiceCheck(16000)
+        broken.begin()
+        broken.feed(noise(16000, 300, 3000))
+        del broken
+    check = VoiceCheck(16000)
+    check.begin()
+    assert check.feed(speech("hello there", 16000))
+
+
+def test_nobody_keeps_a_detector_for_ever(few_detectors: None) -> None:
+    hiss = noise(16000, 4000, 3000)
+    words = np.resize(speech("hello there, who is speaking", 16000), len(hiss))
+    holds, waits = VoiceCheck(16000), VoiceCheck(16000)
+    for check in (holds, waits):
+        check.begin()
+        assert not check.feed(hiss[:4800])
+    for start in range(0, len(hiss), 320):
+        holds.feed(hiss[start : start + 320])
+        waits.feed(words[start : start + 320])
+    assert waits.voice
+    assert not holds.voice
