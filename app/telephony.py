@@ -9,8 +9,7 @@ from app.settings import Settings, SettingsError
 from media.sip import message as sip
 from media.sip.auth import Credentials
 from media.sip.negotiation import Keying, Security
-from media.sip.options import SipOptions
-from media.sip.trunks import Trunk
+from media.sip.options import SipOptions, Trunk
 
 
 def sip_options(settings: Settings, port: int) -> SipOptions:

@@ -12,8 +12,8 @@ from media.sip.endpoint import Endpoint, EndpointListener
 from media.sip.guard import Guard, Trust
 from media.sip.message import Hop, MessageError
 from media.sip.options import SipOptions
+from media.sip.resolve import Resolves
 from media.sip.transport import Transport
-from media.sip.trunks import Resolves
 
 log = logging.getLogger("voicegate.sip")
 

@@ -13,10 +13,11 @@ from media.sip.auth import Answerer
 from media.sip.legs import Legs
 from media.sip.message import Hop, MessageError, Written
 from media.sip.negotiation import Local, Negotiation
+from media.sip.options import Trunk
 from media.sip.port import NoPort
-from media.sip.resolve import Unresolved
+from media.sip.resolve import Resolves, Unresolved
 from media.sip.session import Session
-from media.sip.trunks import Resolves, Trunk, Trunks
+from media.sip.trunks import Trunks
 
 MAX_WAYS: Final = 4  # that are tried, where the first ones do not answer at all
 MAX_REDIRECTS: Final = 3  # of one call, one after the other
@@ -131,8 +132,7 @@ class Dials:
 
     def _caller(self, dial: Dial, trunk: Trunk | None, local: Local) -> str:
         user = dial.caller or (trunk.caller if trunk is not None else "") or sip.SOFTWARE.lower()
-        host = f"[{local.host}]" if ":" in local.host else local.host
-        at = trunk.uri.host if trunk is not None else f"{host}:{self._agent.transport.port}"
+        at = trunk.uri.host if trunk is not None else f"{sip.bracketed(local.host)}:{self._agent.transport.port}"
         return f"<sip:{quote(user, safe=USER)}@{at}>"
 
 

@@ -269,7 +269,7 @@ class Endpoint:
     def contact(self, hop: Hop) -> str:
         host, port = self._shell.local(hop)
         suffix = f";transport={hop.transport}" if hop.reliable else ""
-        return f"<sip:{_bracketed(host)}:{port}{suffix}>"
+        return f"<sip:{sip.bracketed(host)}:{port}{suffix}>"
 
     def transact(
         self, request: Request, hop: Hop, now_ms: int, responded: Responded, failed: Failed
@@ -356,7 +356,7 @@ class Endpoint:
 
     def _via(self, hop: Hop) -> str:
         host, port = self._shell.local(hop)
-        return f"SIP/2.0/{hop.transport.upper()} {_bracketed(host)}:{port};branch={sip.new_branch()};rport"
+        return f"SIP/2.0/{hop.transport.upper()} {sip.bracketed(host)}:{port};branch={sip.new_branch()};rport"
 
     def forget(self, call: Call) -> None:
         """Its dialog is over."""
@@ -372,7 +372,3 @@ def _is_of(call: Call, request: Request) -> bool:
 
 def _identity(request: Request) -> tuple[str, str, str]:
     return request.call_id, request.headers["CSeq"], sip.from_tag(request)
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host

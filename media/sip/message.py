@@ -102,8 +102,12 @@ class Hop:
         return self.transport != "udp"
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}/{self.transport}"
+        return f"{bracketed(self.host)}:{self.port}/{self.transport}"
+
+
+def bracketed(host: str) -> str:
+    """As it stands before a port (RFC 3986, 3.2.2)."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
 # Reading

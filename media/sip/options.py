@@ -4,9 +4,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from media.sip.negotiation import DEFAULT_CODECS, Security
-from media.sip.trunks import Trunk
+from media.sip.auth import Credentials
+from media.sip.message import Written, uri_of
+from media.sip.negotiation import DEFAULT_CODECS, Keying, Security
 from media.source import Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trunk:
+    """A provider or PBX through which numbers are called."""
+
+    name: str
+    uri: Written  # such as sip:provider.example;transport=tcp
+    credentials: Credentials | None = None
+    caller: str = ""  # the number that calls show
+    register: bool = False
+    keying: Keying | None = None  # what our calls there offer; None: as for everybody
+
+    @property
+    def place(self) -> str:
+        """Host, port and parameters."""
+        return str(self.uri).partition(":")[2].rpartition("@")[2]
+
+    @property
+    def account(self) -> Written:
+        user = self.credentials.user if self.credentials is not None else self.caller
+        return uri_of(f"{self.uri.scheme}:{user}@{self.place}" if user else str(self.uri))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

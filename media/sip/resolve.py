@@ -84,6 +84,12 @@ class Dns(Protocol):
         ...
 
 
+class Resolves(Protocol):
+    async def resolve(self, uri: Written, *, secure: bool = False) -> list[Hop]: ...
+
+    async def addresses(self, host: str) -> Sequence[str]: ...
+
+
 class Resolver:
     """Remembers what DNS said, not what came of it: among equals the choice is made anew each time."""
 

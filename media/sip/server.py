@@ -8,6 +8,7 @@ from sipmessage import Request
 
 from media.clock import Ticker
 from media.gateway import Gateway
+from media.sip import message as sip
 from media.sip.admission import Admissions
 from media.sip.agent import Agent
 from media.sip.dials import Dials
@@ -65,7 +66,7 @@ class SipServer:
     @property
     def addresses(self) -> list[str]:
         """What to dial, for whoever starts it."""
-        host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
+        host = sip.bracketed(self.options.host)
         plain = f"sip:{host}:{self.port} (UDP, TCP)"
         return [plain] if self.options.tls_certificate is None else [plain, f"sips:{host}:{self.tls_port} (TLS)"]
 

@@ -8,14 +8,12 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from media.sip.guard import Trust
 from media.sip.message import Framer, Hop, MessageError
+from media.sip.options import SipOptions
 from media.source import source
-
-if TYPE_CHECKING:
-    from media.sip.options import SipOptions
 
 MAX_STREAMS: Final = 5000
 MAX_STREAMS_PER_ADDRESS: Final = 200
@@ -48,7 +46,7 @@ class StreamsListener(Protocol):
 class Streams:
     """By number, and by where they lead to."""
 
-    def __init__(self, listener: StreamsListener, options: "SipOptions") -> None:
+    def __init__(self, listener: StreamsListener, options: SipOptions) -> None:
         self.listener = listener
         self.all: dict[int, _Stream] = {}
         self.per_address: Counter[str] = Counter()

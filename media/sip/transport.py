@@ -9,10 +9,9 @@ from media.sip import message as sip
 from media.sip.addresses import IpAddress, literal
 from media.sip.message import Hop, MessageError
 from media.sip.options import SipOptions
-from media.sip.resolve import Unresolved
+from media.sip.resolve import Resolves, Unresolved
 from media.sip.streams import Streams, StreamsListener
 from media.sip.transaction import LIFE_MS
-from media.sip.trunks import Resolves
 
 MAX_ASKED: Final = 10_000  # hosts whose answers are waited for
 MAX_LOOKUPS: Final = 4  # of hosts' names at once: they are of the peers' choice, and may take as long as they like

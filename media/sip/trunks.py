@@ -4,51 +4,21 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final
 
-from media.sip.auth import Answerer, Credentials
+from media.sip.agent import Agent
+from media.sip.auth import Answerer
 from media.sip.health import Health
-from media.sip.message import Hop, Written, uri_of
-from media.sip.negotiation import Keying
+from media.sip.message import Hop
+from media.sip.options import Trunk
 from media.sip.registration import Registration
-from media.sip.resolve import Unresolved
-
-if TYPE_CHECKING:
-    from media.sip.agent import Agent
+from media.sip.resolve import Resolves, Unresolved
 
 RESOLVE_S: Final = 300  # between two looks at where a trunk is
 RETRY_S: Final = 30  # after one that found nothing
 LEAVE_S: Final = 3  # for the answer when we unregister
 
 log = logging.getLogger("voicegate.sip")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trunk:
-    """A provider or PBX through which numbers are called."""
-
-    name: str
-    uri: Written  # such as sip:provider.example;transport=tcp
-    credentials: Credentials | None = None
-    caller: str = ""  # the number that calls show
-    register: bool = False
-    keying: Keying | None = None  # what our calls there offer; None: as for everybody
-
-    @property
-    def place(self) -> str:
-        """Host, port and parameters."""
-        return str(self.uri).partition(":")[2].rpartition("@")[2]
-
-    @property
-    def account(self) -> Written:
-        user = self.credentials.user if self.credentials is not None else self.caller
-        return uri_of(f"{self.uri.scheme}:{user}@{self.place}" if user else str(self.uri))
-
-
-class Resolves(Protocol):
-    async def resolve(self, uri: Written, *, secure: bool = False) -> list[Hop]: ...
-
-    async def addresses(self, host: str) -> Sequence[str]: ...
 
 
 @dataclass(slots=True)
@@ -90,7 +60,7 @@ class Line:
 
 
 class Trunks:
-    def __init__(self, agent: "Agent", given: Sequence[Trunk], resolver: Resolves) -> None:
+    def __init__(self, agent: Agent, given: Sequence[Trunk], resolver: Resolves) -> None:
         self.lines = [Line(trunk) for trunk in given]
         self._agent = agent
         self._resolver = resolver
