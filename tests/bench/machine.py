@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +14,8 @@ REAL_TIME_PRIORITY = 10
 
 
 def pin(pid: int, core: int) -> None:
-    """To one core, where the machine has more than one."""
-    cores = sorted(os.sched_getaffinity(0) | os.sched_getaffinity(pid))
-    if len(cores) > 1:
+    """To one core, where the machine has it."""
+    with suppress(OSError):
         for task in os.listdir(f"/proc/{pid}/task"):
             os.sched_setaffinity(int(task), {core})
 
