@@ -280,7 +280,7 @@ class MediaPort:
 def _send(through: socket.socket, data: bytes, to: Address) -> None:
     try:
         through.sendto(data, to)
-    except OSError:  # a full buffer, or nobody there: RTP goes on
+    except (OSError, OverflowError):  # a full buffer, or nobody there, or past the last port: RTP goes on
         return
 
 

@@ -71,6 +71,7 @@ class Session:
         self._sequence: int | None = None  # of the next stream's first packet
         self._cname = cname
         self._comes_back = comes_back
+        self._coming_back = False
         self._agreed: Agreed | None = None  # that runs
         self._keys = Keys(port, self._unsecured, identity, spawn)
         self.was_lost = False  # and is perhaps to be replaced by another dialog
@@ -97,6 +98,7 @@ class Session:
     def attach(self, admission: Admission) -> None:
         """To its call: at first, or once more after it was lost."""
         self.admission = admission
+        self._coming_back = False
         agreed = self.negotiation.agreed
         if self.over or not self._stands or agreed is None:
             return
@@ -129,7 +131,7 @@ class Session:
             return
         if self.leg is not None:  # another rate: the call goes on with another leg
             self._lose()
-            self._comes_back(self)
+            self._come_back()
             return
         codec = agreed.new_codec()
         handler = self.admission.handler
@@ -300,9 +302,15 @@ class Session:
     def _changed(self) -> None:
         if self._stands and self.negotiation.agreed is not None:
             if self.lost:
-                self._comes_back(self)
+                self._come_back()
             elif self.negotiation.agreed != self._agreed:
                 self._run(self.negotiation.agreed)
+
+    def _come_back(self) -> None:
+        """Once, whatever else changes until there is another leg."""
+        if not self._coming_back:
+            self._coming_back = True
+            self._comes_back(self)
 
     def progressed(self, code: int, now_ms: int) -> None:
         if self.ringing is not None:

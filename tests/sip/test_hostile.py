@@ -483,6 +483,28 @@ async def called(server: Server, phone: Socket, sdp: str, call_id: str = "c") ->
     return tag
 
 
+@pytest.mark.parametrize("changes", [2, 3, 30])
+async def test_a_storm_of_changes_ends_no_call(tmp_path: Path, changes: int) -> None:
+    async with running(tmp_path, flows=[TALK], sip_port=0) as server, opened() as phone, opened() as ear:
+        tag = await called(server, phone, SDP.format(LOCALHOST, ear.port))
+        for n in range(changes):
+            wide = n % 2 == 0
+            sdp = HEAD + f"m=audio {ear.port} RTP/AVP {'97' if wide else '0'}\r\na=rtpmap:97 L16/16000\r\n"
+            given: dict[str, Any] = {"to_tag": tag, "call_id": "c", "sequence": n + 2}
+            phone.send(message("INVITE", body=sdp, **given), gate(server).port)
+            phone.send(message("ACK", **given), gate(server).port)
+        await server.until(lambda: len({re.search(rb"CSeq: (\d+)", one)[1] for one in final(phone)}) == changes + 1)  # type: ignore[index]
+        await server.until(lambda: session(server).leg is not None)
+        leg = session(server).leg
+        assert leg is not None
+        assert leg.rate_hz == (16_000 if wide else 8000)
+        ear.came.clear()
+        await server.until(lambda: ear.came)
+        await asyncio.sleep(QUIET_S)
+        assert session(server).leg is leg
+        assert b"BYE" not in {one[:3] for one in phone.came}
+
+
 async def test_who_sprays_packets_keeps_no_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ports, "QUIET_MS", 100)
     async with (
