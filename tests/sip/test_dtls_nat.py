@@ -82,7 +82,14 @@ async def test_a_telephone_behind_a_router_opens_the_way(tmp_path: Path) -> None
         phone.send(message("ACK", to_tag=said(answer, r"^To:.*;tag=(\w+)"), call_id="c"), gate(server).port)
 
         shaking = Handshake(identity, fingerprint, active=True, send=lambda data: nat.send(data, there))
-        nat.inside = lambda data: shaking.received(data) if is_dtls(data) else heard.append(data)
+
+        def inside(data: bytes) -> None:
+            if is_dtls(data):
+                shaking.received(data)
+            elif not 192 <= data[1] <= 223:  # a report, which has keys of its own (RFC 5761, 4)
+                heard.append(data)
+
+        nat.inside = inside
         keys = await shaking.keys(PATIENCE_S)
         source = Source()
 
