@@ -11,6 +11,7 @@ from media.vad import Vad, VoiceCheck
 WINDOW_FRAMES: Final = 5
 ONSET_FRAMES: Final = 3  # voiced ones among the window open an utterance
 PRE_ROLL_MS: Final = 300  # heard before the onset and given with the utterance: the gate misses soft beginnings
+LOOK_FRAMES: Final = 220 // FRAME_MS  # of it that the careful detector hears; with more it decides no sooner
 OFFSET_MS: Final = 240  # without voice ends it; each leg may set its own
 KEEP_FRAMES: Final = 2  # voiced ones among the last three keep it open: a lone click does not
 GAP_MS: Final = 200  # frames that are later than this have stopped coming: the clock makes the offset
@@ -137,7 +138,7 @@ class Ear:
         self._check.begin()
         for frame in self._ring:
             self._listener.speech_audio(self.utterance, frame)
-        if self._check.feed(np.concatenate(self._ring)):
+        if self._check.feed(np.concatenate(list(self._ring)[-LOOK_FRAMES:])):
             self._listener.speech_confirmed(self.utterance)
         self._ring.clear()
 
