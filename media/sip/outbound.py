@@ -228,7 +228,7 @@ class OutboundCall(Call):
                 return
         cause = EndCause.ours if self._cancelling else EndCause.refused
         reason = reason_of(response) or response.phrase[:100]
-        self.finish(End(cause, response.code, reason, _contacts(response)), now_ms)
+        self.finish(End(cause, response.code, reason, redirects(response)), now_ms)
 
     def _failed(self, failure: Failure, now_ms: int) -> None:
         if self.stage is Stage.setup:
@@ -278,7 +278,7 @@ class OutboundCall(Call):
         self.timers.disarm((self, "answer"))
 
 
-def _contacts(response: Response) -> tuple[str, ...]:
+def redirects(response: Response) -> tuple[str, ...]:
     """Whom a redirection names (8.1.3.4), by their `q`; what cannot be called is left out."""
     found: list[tuple[float, str]] = []
     for value in sip.values(response, "Contact") if response.code in MOVED else ():

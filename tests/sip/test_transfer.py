@@ -1,6 +1,10 @@
 """Transfers (RFC 3515, RFC 3891, RFC 4488): asked of us, and asked of the peer."""
 
+from contextlib import suppress
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sipmessage import Request, Response
 
 from media.sip import message as sip
@@ -8,6 +12,7 @@ from media.sip.bodies import fragment
 from media.sip.call import EndCause
 from media.sip.endpoint import Refusal
 from media.sip.message import MessageError
+from media.sip.outbound import redirects
 from media.sip.refer import TRANSFER_MS, Replaces, read
 from tests.sip.wires import ANSWER, LONG_MS, OFFER, Agent, Net, Peer, Told, accepting, pair
 
@@ -497,3 +502,49 @@ def test_references_are_read_as_they_are_written() -> None:
             read(text)
     assert read("Somebody <sip:c@c;transport=tcp>;x=y", "me").by == "me"
     assert sip.hop_of(read("<sip:c@c;transport=tcp>").target).transport == "tcp"
+
+
+PIECES = [
+    "<",
+    ">",
+    "sip:",
+    "sips:",
+    "tel:",
+    "http:",
+    "c",
+    "@",
+    "c.example",
+    "[::1]",
+    ":5060",
+    ";",
+    "transport",
+    "=",
+    "tcp",
+]
+PIECES += [
+    "method",
+    "?",
+    "Replaces",
+    "x%3Bto-tag%3D1%3Bfrom-tag%3D2",
+    "%",
+    "&",
+    '"',
+    ",",
+    " ",
+    "\n",
+    "\0",
+    "é",
+    "+49",
+    ";q=nan",
+]
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
+def test_no_reference_and_no_redirection_does_harm(text: str) -> None:
+    with suppress(MessageError):
+        read(text)
+        assert len(read(text).to) <= len(text)
+    response = Response(302, "Moved")
+    response.headers.set("Contact", text)
+    assert all(one.startswith(("sip:", "sips:", "tel:")) for one in redirects(response))
