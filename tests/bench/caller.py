@@ -21,6 +21,7 @@ FRAME_S: Final = FRAME_MS / 1000
 SILENCE_S: Final = 0.15  # no agent audio for this long: it fell silent
 LISTEN_S: Final = (0.8, 2.0)  # how long a caller lets the agent talk
 LATE_S: Final = 0.0005  # a frame this much behind its time is a gap for a peer that buffers nothing
+MAX_LATE: Final = 1000  # times that the clock was late, which are remembered
 DECLARED_MS: Final = max(ENDPOINT_MS, STT_FINAL_MS) + LLM_FIRST_MS + TTS_FIRST_MS
 
 
@@ -45,7 +46,15 @@ class Heard:
 class Clock:
     """The callers' common clock; knows when it was late itself."""
 
-    late_s = 0.0  # when it was late last
+    def __init__(self) -> None:
+        self._late: deque[tuple[float, float]] = deque(maxlen=MAX_LATE)  # from when to when, the latest last
+
+    def was_late(self, due_s: float, now_s: float) -> None:
+        self._late.append((due_s, now_s))
+
+    def spoils(self, began_s: float, ended_s: float) -> bool:
+        """Whether it was late at any time in between. That only makes what is measured look longer, never shorter."""
+        return any(due_s <= ended_s and now_s >= began_s for due_s, now_s in self._late)
 
 
 class _Does(Enum):
@@ -60,6 +69,9 @@ class _NoCheck:
     voice = True
 
     def begin(self) -> None: ...
+
+    def feed(self, pcm: Pcm) -> bool:
+        return True
 
     def end(self) -> None: ...
 
@@ -182,15 +194,18 @@ class Caller:
         heard = self.heard
         if not self._decided_s:
             heard.unheard += 1
-        elif self._clock.late_s >= self._onset_s:
-            heard.own += 1
         else:
-            heard.barge_in.append((self._agent_s - self._onset_s) * 1000)
-            heard.detection.append((self._decided_s - self._onset_s) * 1000)
-            heard.silence.append((self._agent_s - self._decided_s) * 1000)
-            if self._offset_s and now_s - self._offset_s > ENDPOINT_MS / 1000:
-                heard.response.append((now_s - self._offset_s) * 1000 - DECLARED_MS)
+            if self._clock.spoils(self._onset_s, max(self._agent_s, self._decided_s)):
+                heard.own += 1
             else:
+                heard.barge_in.append((self._agent_s - self._onset_s) * 1000)
+                heard.detection.append((self._decided_s - self._onset_s) * 1000)
+                heard.silence.append((self._agent_s - self._decided_s) * 1000)
+            if not self._offset_s or now_s - self._offset_s <= ENDPOINT_MS / 1000:
                 heard.resumed += 1
+            elif self._clock.spoils(self._offset_s, now_s):
+                heard.own += 1
+            else:
+                heard.response.append((now_s - self._offset_s) * 1000 - DECLARED_MS)
         self._does = _Does.listens
         self._reply_s = now_s
