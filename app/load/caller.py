@@ -66,7 +66,9 @@ class Caller:
 
     def __init__(self, number: int, line: Line, given: Given) -> None:
         self.line = line
-        self.result = CallResult(number, given.scenario.name, 0.0, transport=type(line).__name__.removesuffix("Line"))
+        self.result = CallResult(
+            number, given.scenario.name, 0.0, transport=type(line).__name__.removesuffix("Line").lower()
+        )
         self.ear = Ear(line.codec, tells_clears=line.clears, keep=given.keep)
         self.said: list[tuple[float, bytes]] | None = [] if given.keep else None
         self.up = False

@@ -8,7 +8,7 @@ from app.load.caller import Caller, Given
 from app.load.clock import Clock
 from app.load.line import LineFactory
 from app.load.results import CallResult
-from app.load.sounds import Sounds
+from app.load.sounds import Kit, Sounds
 from app.load.steps import Scenario
 
 Begun = Callable[[Caller], None]
@@ -35,12 +35,11 @@ async def run_calls(
 
     Call n plays scenario n modulo their number. Of several workers, each takes the numbers from `first` on by `step`,
     and `origin_s` (a `perf_counter` time, the same for all) is when the run began. Cancelling hangs up all calls.
-    Raises `SoundError` and `ProviderError` before the first call.
+    `sounds` is the caller's to open and close. Raises `SoundError` and `ProviderError` before the first call.
     """
     clock = clock or Clock()
     results: list[CallResult] = []
-    async with sounds or Sounds() as made:
-        kits = [await made.kit(scenario, lines(0).codec) for scenario in scenarios]
+    kits = await _kits(lines, scenarios, sounds)
     origin_s = time.perf_counter() if origin_s is None else origin_s
     givens = [
         Given(scenario, kit, clock, origin_s, hold_s, seed, keep) for scenario, kit in zip(scenarios, kits, strict=True)
@@ -63,3 +62,10 @@ async def run_calls(
         finally:
             clock_task.cancel()
     return sorted(results, key=lambda result: result.number)
+
+
+async def _kits(lines: LineFactory, scenarios: Sequence[Scenario], sounds: Sounds | None) -> list[Kit]:
+    if sounds is None:
+        async with Sounds() as own:
+            return await _kits(lines, scenarios, own)
+    return [await sounds.kit(scenario, lines(0).codec) for scenario in scenarios]

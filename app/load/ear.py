@@ -153,10 +153,12 @@ class Ear:
                 self.holes.append(Hole(hole.at_s, hole.length_s - FRAME_S))
 
     def _hear(self, start_s: float, end_s: float) -> None:
-        if self.ends and start_s - self.ends[-1] <= JOIN_S:
+        silent_s = start_s - self.last_end_s
+        cleared = self._cleared_since(self.last_end_s)
+        if self.ends and silent_s <= JOIN_S and not cleared:
             self.ends[-1] = end_s
             return
-        if not self.ends or start_s - self.ends[-1] >= LASTS_S or self._cleared_since(self.ends[-1]):
+        if silent_s >= LASTS_S or cleared:
             self.speech_began_s = start_s
         self.starts.append(start_s)
         self.ends.append(end_s)

@@ -47,7 +47,7 @@ class CallResult(Struct):
     number: int  # of the run, from 0
     scenario: str
     began_s: float  # since the run began: asked for
-    transport: str = ""
+    transport: str = ""  # "plain", "twilio", "sip", "webrtc"
     call: str = ""  # the server's name for it, where it tells
     talked_s: float = 0.0  # with media
     measures: list[Measure] = field(default_factory=list)

@@ -3,6 +3,7 @@
 Words come from the embedded voice, noises from seeded chance, recordings from WAV files; the room lies under all.
 """
 
+import asyncio
 import hashlib
 import re
 import wave
@@ -80,6 +81,7 @@ class Sounds:
         self._folder = folder
         self._tts = tts
         self._own_tts: EspeakTts | None = None
+        self._starting = asyncio.Lock()
         self._spoken: dict[str, Wave] = {}
         self._babble: Wave | None = None
 
@@ -91,7 +93,7 @@ class Sounds:
     ) -> None:
         if self._own_tts is not None:
             await self._own_tts.stop()
-            self._own_tts = None
+            self._own_tts = self._tts = None
 
     async def kit(self, scenario: Scenario, codec: Codec) -> Kit:
         """The codec is the line's, before its call; it is as new afterwards.
@@ -133,10 +135,11 @@ class Sounds:
         return self._spoken[key]
 
     async def _synthesize(self, text: str, voice: Voice) -> Pcm:
-        if self._tts is None:
-            self._own_tts = EspeakTts()
-            await self._own_tts.start()
-            self._tts = self._own_tts
+        async with self._starting:
+            if self._tts is None:
+                own = EspeakTts()
+                await own.start()
+                self._tts = self._own_tts = own
         spoken = self._tts.speak(text, model.Voice("espeak", voice.name, voice.rate_wpm), RATE_HZ)
         made = np.concatenate([np.zeros(0, np.int16), *[chunk.pcm async for chunk in spoken]])
         if not made.any():

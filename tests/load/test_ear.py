@@ -79,6 +79,15 @@ def test_a_clear_ends_what_is_played_at_once_and_what_follows_is_new() -> None:
     assert not heard.holes
 
 
+def test_who_goes_on_at_once_after_a_clear_has_begun_anew() -> None:
+    heard = ear()
+    play(heard, 10.0, "#" * 10)
+    heard.clear(10.1)
+    play(heard, 10.11, "##")
+    assert spans(heard) == [(10.0, 10.1), (10.11, 10.15)]
+    assert heard.stop_s(10.05, 11.0) == pytest.approx(10.1)
+
+
 def test_a_clear_throws_away_whole_spans_that_were_still_to_come() -> None:
     heard = ear()
     for frame in (LOUD, SOFT, SOFT, LOUD, LOUD):
