@@ -249,12 +249,12 @@ class _Connection:
 
     @property
     def stalled(self) -> bool:
-        if self._over:
-            return True
-        stalled_s = self._socket.stalled_s
-        if stalled_s is not None and stalled_s > MAX_STALL_S:
+        since_s = self._socket.stalled_since_s
+        if since_s is None:
+            return self._over
+        if self._loop.time() - since_s > MAX_STALL_S:
             self.overflowed()
-        return stalled_s is not None
+        return True
 
     def audio(self, frame: Pcm) -> None:
         self._send(self._protocol.audio(frame))

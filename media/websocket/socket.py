@@ -1,7 +1,7 @@
 """One open WebSocket: an asyncio protocol between a transport and whoever listens. No task, queue or lock.
 
 A message is handed on as it arrives, and what is sent goes to the transport at once. A peer that does not read fills
-the transport's buffer, which is what `stalled` and `MAX_UNSENT_BYTES` go by.
+the transport's buffer, which is what `stalled_since_s` and `MAX_UNSENT_BYTES` go by.
 """
 
 import asyncio
@@ -37,7 +37,11 @@ class Listener(Protocol):
 
 
 class Socket(asyncio.Protocol):
-    """`attach` it to a transport whose handshake is over."""
+    """`attach` it to a transport whose handshake is over.
+
+    It limits frames: what is no message yet, or never will be, keeps the loop as busy. Messages are its listener's to
+    limit.
+    """
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
@@ -48,7 +52,7 @@ class Socket(asyncio.Protocol):
         self._heard = True  # from the peer, since the last ping
         self._held = False
         self._over = False  # a close frame came or went, or the connection is gone
-        self._stalled_since_s: float | None = None
+        self.stalled_since_s: float | None = None  # the peer does not read what it is sent; by the loop's clock
 
     def attach(self, transport: asyncio.Transport, data: bytes = b"") -> None:
         """`data` came right after the handshake."""
@@ -64,13 +68,8 @@ class Socket(asyncio.Protocol):
     def send(self, message: Message) -> None:
         if not self._over:
             self._transport.write(frames.message(message))
-            if self._stalled_since_s is not None and self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+            if self.stalled_since_s is not None and self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
                 self._listener.overflowed()
-
-    @property
-    def stalled_s(self) -> float | None:
-        """For how long the peer has not read what it was sent."""
-        return None if self._stalled_since_s is None else self._loop.time() - self._stalled_since_s
 
     def hold(self) -> None:
         """Nothing more is handed on, nor read, until `go_on`."""
@@ -81,7 +80,7 @@ class Socket(asyncio.Protocol):
         if self._held and not self._transport.is_closing():
             self._held = False
             self._transport.resume_reading()
-            self._read(b"")
+            self.data_received(b"")
 
     def close(self, code: int, reason: str = "") -> None:
         """The closing handshake (RFC 6455, 7.1.2). Whoever does not answer it in time is dropped."""
@@ -100,22 +99,6 @@ class Socket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
-        self._read(data)
-
-    def pause_writing(self) -> None:
-        self._stalled_since_s = self._loop.time()
-
-    def resume_writing(self) -> None:
-        self._stalled_since_s = None
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._timer.cancel()
-        if not self._over:
-            self._over = True
-            self._listener.closed(frames.BROKEN)
-        self._listener.lost()
-
-    def _read(self, data: bytes) -> None:
         try:
             for frame in self._reader.read(data):
                 self._uncounted += 1
@@ -133,8 +116,21 @@ class Socket(asyncio.Protocol):
         except ProtocolError as error:
             self._fail(CLOSE_NUMBERS[error.code], error.reason)
 
+    def pause_writing(self) -> None:
+        self.stalled_since_s = self._loop.time()
+
+    def resume_writing(self) -> None:
+        self.stalled_since_s = None
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._timer.cancel()
+        if not self._over:
+            self._over = True
+            self._listener.closed(frames.BROKEN)
+        self._listener.lost()
+
     def _control(self, frame: frames.Control) -> None:
-        if frame.opcode == frames.PING and not self._over:
+        if frame.opcode == frames.PING and not self._over and self.stalled_since_s is None:
             self._transport.write(frames.frame(frames.PONG, frame.payload))
         elif frame.opcode == frames.CLOSE:
             code = frames.close_code(frame.payload)

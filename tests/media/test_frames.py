@@ -14,28 +14,11 @@ from websockets.uri import parse_uri
 
 from media.websocket import frames
 from media.websocket.frames import PART, Control, FrameError, FrameReader, Message
+from tests.support.line import MASK, sent
 
 MAX_BYTES = 1000
-MASK = b"\x11\x52\x93\xd4"
 
 TEXT, BINARY, MORE, CLOSE, PING, PONG = 0x81, 0x82, 0x80, 0x88, 0x89, 0x8A
-
-
-def sent(
-    first: int, payload: bytes = b"", mask: bytes = MASK, *, masked: bool = True, size: int | None = None
-) -> bytes:
-    """A client's frame; `size` is what it claims to have."""
-    size = len(payload) if size is None else size
-    bit = 0x80 if masked else 0
-    if size < 126:
-        head = bytes((first, bit | size))
-    elif size < 1 << 16:
-        head = bytes((first, bit | 126)) + size.to_bytes(2)
-    else:
-        head = bytes((first, bit | 127)) + size.to_bytes(8)
-    if not masked:
-        return head + payload
-    return head + mask + bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
 
 
 def read(pieces: Sequence[bytes]) -> list[Message | Control | int]:

@@ -24,6 +24,7 @@ from media.websocket import socket as sockets
 from media.websocket.handshake import Opening
 from media.websocket.protocol import MAX_MESSAGE_BYTES
 from media.websocket.server import WebSocketServer
+from tests.support.line import Line
 
 PATIENCE_S = 20
 
@@ -95,6 +96,9 @@ class Call:
 
     def speech_confirmed(self, utterance: int) -> None:
         self._note("confirmed", utterance)
+
+    def speech_paused(self, utterance: int, *, on: bool) -> None:
+        pass
 
     def speech_ended(self, utterance: int, speech_ms: int, voice: bool) -> None:
         self._note("speech ended", utterance)
@@ -451,56 +455,7 @@ async def test_a_twilio_stream(place: Place) -> None:
     assert call.last() == "hung up"
 
 
-class Line(asyncio.Transport):
-    """A transport that only remembers; `waits_bytes` is what its peer has not read."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sent: list[bytes] = []
-        self.waits_bytes = 0
-        self.reads = True
-        self.over = asyncio.Event()
-        self.protocol: sockets.Socket
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        assert isinstance(protocol, sockets.Socket)
-        self.protocol = protocol
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        self.high_bytes = high or 0
-
-    def get_write_buffer_size(self) -> int:
-        return self.waits_bytes
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.sent.append(bytes(data))
-        if not self.reads:
-            before, self.waits_bytes = self.waits_bytes, self.waits_bytes + len(data)
-            if before <= self.high_bytes < self.waits_bytes:
-                self.protocol.pause_writing()
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-    def is_closing(self) -> bool:
-        return self.over.is_set()
-
-    def close(self) -> None:
-        if self.reads:
-            self.abort()
-
-    def abort(self) -> None:
-        if not self.over.is_set():
-            self.over.set()
-            self.protocol.connection_lost(None)
-
-    def say(self, message: dict[str, Any]) -> None:
-        payload = json.dumps(message).encode()
-        assert len(payload) < 126
-        self.protocol.data_received(bytes((0x81, 0x80 | len(payload))) + bytes(4) + payload)
-
-
+START = '{"type": "start", "rate": 8000}'
 HEADERS = [
     (b"host", b"here"),
     (b"connection", b"upgrade"),
@@ -517,7 +472,7 @@ async def served(line: Line, house: House, ticker: Ticker) -> AsyncIterator[asyn
         task = group.create_task(app.run())
         await asyncio.sleep(0)
         app.open(Opening(b"GET", b"/ws/audio", HEADERS, "ws", "127.0.0.1"), line, b"")
-        line.say({"type": "start", "rate": 8000})
+        line.say(START)
         while not house.calls:  # noqa: ASYNC110  # nothing tells
             await asyncio.sleep(0)
         await house.calls[0].has("attached")
@@ -625,7 +580,7 @@ async def test_who_goes_away_before_its_admission_is_lost() -> None:
         group.create_task(app.run())
         await asyncio.sleep(0)
         app.open(Opening(b"GET", b"/ws/audio", HEADERS, "ws", "127.0.0.1"), line, b"")
-        line.say({"type": "start", "rate": 8000})
+        line.say(START)
         while not house.requests:  # noqa: ASYNC110  # nothing tells
             await asyncio.sleep(0)
         line.abort()
