@@ -3,9 +3,9 @@
 Every port has a conformance suite in `tests/conformance/` which its scripted fake passes too.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from msgspec import Struct
@@ -88,6 +88,15 @@ class SttStream(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class EarlyStt(Protocol):
+    """A stream that can also tell an utterance's words before its end."""
+
+    def tell_early(self, tell: Callable[[int, Heard], None]) -> None:
+        """From now on: `tell(utterance, heard)`, on the loop, also of what is not sure enough to be believed."""
+        ...
 
 
 class Stt(Protocol):

@@ -27,7 +27,11 @@ NO = (
     "no that's not right",
 )  # fmt: skip
 REPEAT = ("repeat", "repeat that", "can you repeat that", "say that again", "pardon", "what did you say")
-GO_ON = ("okay", "i see", "uh huh")
+GO_ON = (
+    "okay", "oh okay", "okay okay", "i see", "oh i see", "uh huh", "um hum", "mm", "hmm", "yeah", "yeah yeah", "yes",
+    "yep", "right", "right right", "sure", "got it", "all right", "good", "great", "fine", "cool", "ah", "aha", "ha ha",
+    "ha ha ha",
+)  # fmt: skip
 LEADS = ("um", "uh", "well", "please", "on", "it's", "i'd like", "i would like", "can i have", "how about", "let's say")
 CORRECTIONS = ("actually", "sorry", "make it", "i meant", "i said", "no make it", "actually make it", "sorry i meant")
 TAILS = ("please", "is fine", "then")
@@ -88,12 +92,14 @@ def _rules(slots: Sequence[Slot], *, yesno: bool, phrases: Sequence[str]) -> dic
             "tail": _either(TAILS),
             "correction": _either(CORRECTIONS),
         }
+    turn.append("<cut_in>")
+    rules["cut_in"] = _either(lexicon.CUT_INS)
     if yesno:
         turn += ["<yes>", "<no>", *(["<no> [<correction>] <values>"] if listed else [])]
         rules |= {"yes": _either(YES), "no": _either(NO)}
     elif not (slots and slots[0].type is SlotType.yesno):
-        turn.append("<go_on>")
-        rules["go_on"] = _either(GO_ON)
+        turn += ["<go_on>", "<nay>"]
+        rules |= {"go_on": _either(GO_ON), "nay": "no [no]"}
     said = [phrase for phrase in map(lexicon.plain, phrases) if _SPEAKABLE.fullmatch(phrase)]
     if said:
         turn.append("<phrase> [please]")

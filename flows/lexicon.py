@@ -62,9 +62,20 @@ UNSURE = (
 BACKCHANNELS = (
     "mm", "mmm", "hm", "hmm", "mm hm", "mm hmm", "mhm", "mmhmm", "uh huh", "aha", "ah", "oh", "okay", "ok", "right",
     "i see", "yeah", "yep", "yes", "sure", "got it", "alright", "all right", "good", "great", "fine", "cool", "i know",
-    "oh okay", "uh", "um", "er", "ja",
+    "oh okay", "uh", "um", "er", "ja", "um hum", "ha", "huh",
 )  # fmt: skip
 MAX_BACKCHANNEL_WORDS = 4
+ONE_BEAT = frozenset((
+    "mm", "mmm", "hm", "hmm", "ah", "oh", "yeah", "yep", "yes", "right", "sure", "good", "great", "fine", "cool", "uh",
+    "um", "er", "ja", "ha", "huh",
+))  # fmt: skip
+"""Backchannels that are over in no time."""
+
+CUT_INS = (
+    "stop", "wait", "wait a moment", "hold on", "hang on", "one moment", "just a moment", "excuse me", "sorry", "hello",
+    "listen", "but", "yes but", "okay but",
+)  # fmt: skip
+"""What takes the floor, and announces more."""
 
 REPEAT = (
     "repeat", "repeat that", "repeat that please", "please repeat", "can you repeat that", "could you repeat that",

@@ -13,6 +13,7 @@ ONSET_FRAMES: Final = 3  # voiced ones among the window open an utterance
 PRE_ROLL_MS: Final = 300  # heard before the onset and given with the utterance: the gate misses soft beginnings
 LOOK_FRAMES: Final = 220 // FRAME_MS  # of it that the careful detector hears; with more it decides no sooner
 OFFSET_MS: Final = 240  # without voice ends it; each leg may set its own
+PAUSE_FRAMES: Final = 4  # without voice are a pause in it: longer than most consonants
 KEEP_FRAMES: Final = 2  # voiced ones among the last three keep it open: a lone click does not
 GAP_MS: Final = 200  # frames that are later than this have stopped coming: the clock makes the offset
 MAX_UTTERANCE_MS: Final = 30_000
@@ -33,6 +34,10 @@ class EarListener(Protocol):
         """The careful detector agrees that it is a voice: at most once, before the end."""
         ...
 
+    def speech_paused(self, utterance: int, *, on: bool) -> None:
+        """The voice is silent for a moment; off: it went on before that was an end."""
+        ...
+
     def speech_ended(self, utterance: int, speech_ms: int, voice: bool) -> None:
         """Exactly once for each start. `speech_ms` is from the first to the last voiced frame."""
         ...
@@ -51,6 +56,7 @@ class Ear:
         "_frames",
         "_last_voiced",
         "_listener",
+        "_paused",
         "_rest",
         "_ring",
         "_vad",
@@ -77,6 +83,7 @@ class Ear:
         self._window = 0  # one bit a frame, the latest lowest
         self._frames = 0  # of this utterance, from its first voiced one
         self._last_voiced = 0  # the frame, counted likewise
+        self._paused = False
         self._fed_ms: int | None = None
         self._earned_per_ms = rate_hz * MAX_SPEED // 1000
         self._credit_samples = self._burst_samples = rate_hz * MAX_BURST_MS // 1000
@@ -134,6 +141,7 @@ class Ear:
         self.utterance += 1
         self.speaking = True
         self._frames = self._last_voiced = self._window.bit_length()
+        self._paused = False
         self._listener.speech_started(self.utterance, now_ms)
         self._check.begin()
         for frame in self._ring:
@@ -149,7 +157,14 @@ class Ear:
         self._listener.speech_audio(self.utterance, frame)
         if not self._check.voice and self._check.feed(frame):
             self._listener.speech_confirmed(self.utterance)
-        silent_ms = (self._frames - self._last_voiced) * FRAME_MS
+        silent = self._frames - self._last_voiced
+        if silent == PAUSE_FRAMES:
+            self._paused = True
+            self._listener.speech_paused(self.utterance, on=True)
+        elif not silent and self._paused:
+            self._paused = False
+            self._listener.speech_paused(self.utterance, on=False)
+        silent_ms = silent * FRAME_MS
         if silent_ms >= self.offset_ms or self._frames * FRAME_MS >= MAX_UTTERANCE_MS:
             self._end()
 

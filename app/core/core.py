@@ -43,7 +43,10 @@ from app.core.events import (
     SpeechConfirmed,
     SpeechEnded,
     SpeechFailed,
+    SpeechPaused,
+    SpeechSoFar,
     SpeechStarted,
+    SpeechWentOn,
     TextReceived,
     Tick,
     ToolEnded,
@@ -190,7 +193,16 @@ def _dispatch(call: Call, event: AnyEvent) -> None:
             _engine(call, event)
         case ToolsRequested():
             gate.requested(call, event)
-        case SpeechStarted() | SpeechConfirmed() | SpeechEnded() | Transcript() | ListenFailed():
+        case (
+            SpeechStarted()
+            | SpeechConfirmed()
+            | SpeechPaused()
+            | SpeechWentOn()
+            | SpeechSoFar()
+            | SpeechEnded()
+            | Transcript()
+            | ListenFailed()
+        ):
             if _listens(call):
                 _ear(call, event)
         case TextReceived(text=text):
@@ -280,12 +292,30 @@ def _listens(call: Call) -> bool:
     return state.phase is Phase.live and hears and not greeting and state.transfer is None
 
 
-def _ear(call: Call, event: SpeechStarted | SpeechConfirmed | SpeechEnded | Transcript | ListenFailed) -> None:
+_Heard = (
+    SpeechStarted
+    | SpeechConfirmed
+    | SpeechPaused
+    | SpeechWentOn
+    | SpeechSoFar
+    | SpeechEnded
+    | Transcript
+    | ListenFailed
+)
+
+
+def _ear(call: Call, event: _Heard) -> None:
     match event:
         case SpeechStarted():
             turns.started(call, event)
         case SpeechConfirmed():
             turns.confirmed(call, event)
+        case SpeechPaused(utterance=utterance):
+            turns.paused(call, utterance, on=True)
+        case SpeechWentOn(utterance=utterance):
+            turns.paused(call, utterance, on=False)
+        case SpeechSoFar():
+            turns.so_far(call, event)
         case SpeechEnded():
             turns.ended(call, event)
         case Transcript():
@@ -335,8 +365,10 @@ def _intent(call: Call, intent: str, *, by_rules: bool) -> bool:
 
 def _fire(call: Call, timer: str) -> None:
     match timer.split():
-        case ["hold"]:
+        case ["hold"] | ["doubt"]:
             turns.decide(call)
+        case ["noise"]:
+            turns.noise(call)
         case ["endpoint"]:
             turns.endpoint(call)
         case ["stt"]:

@@ -189,6 +189,33 @@ class SpeechConfirmed(Event, frozen=True, tag=True):
     utterance: int
 
 
+class SpeechPaused(Event, frozen=True, tag=True):
+    """The voice is silent for a moment, within its stretch of speech: too short yet to be an offset."""
+
+    utterance: int
+
+
+class SpeechWentOn(Event, frozen=True, tag=True):
+    """After a pause."""
+
+    utterance: int
+
+
+class Says(StrEnum):
+    """What an utterance seems to be, as far as it has been heard."""
+
+    nothing = "nothing"  # that was understood, or one beat of a backchannel
+    go_on = "go-on"  # a backchannel of more beats
+    words = "words"  # with something to say
+
+
+class SpeechSoFar(Event, frozen=True, tag=True):
+    """What an utterance that is not over sounds like; a later one replaces it. Few recognisers can tell so early."""
+
+    utterance: int
+    says: Says
+
+
 class SpeechEnded(Event, frozen=True, tag=True):
     """Offset. `voice` is false where the careful detector never agreed: noise."""
 
@@ -361,7 +388,8 @@ AnyEvent = (
     | LegJoined | LegLeft | TransferDone | TransferFailed
     | CallerReferred | ReferralFailed
     | CallerHungUp | HangupOrdered | CallFailed | Tick
-    | SpeechStarted | SpeechConfirmed | SpeechEnded | Transcript | ListenFailed | TextReceived | Digit
+    | SpeechStarted | SpeechConfirmed | SpeechPaused | SpeechWentOn | SpeechSoFar | SpeechEnded
+    | Transcript | ListenFailed | TextReceived | Digit
     | PlayoutStarted | PlayoutHeld | PlayoutStopped | SpeechFailed
     | Sentence | SlotsProposed | IntentProposed | ToolsRequested | ReplyEnded | ReplyFailed | Usage
     | ToolReady | OnceUsed | WriteAheadFailed | ToolEnded

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from msgspec import Struct, field
 
-from app.core.events import LegRole
+from app.core.events import LegRole, Says
 from app.core.request import Message
 from flows import semantics
 from flows.model import Flow, TransferBy, Value
@@ -206,9 +206,14 @@ class Floor(Struct):
     utterance: int = 0  # the stretch of speech under way; 0: none
     since_ms: int = 0
     voice: bool = False  # the careful detector agreed
+    noise: bool = False  # for all that is known
+    paused: bool = False  # the voice is silent just now, and the stretch is not over
+    says: Says = Says.nothing  # what it sounds like so far
+    held_ms: int = 0  # since when the agent has been silent for it
     awaited: list[int] = field(default_factory=list)  # ended utterances whose words are not here yet
     words: list[str] = field(default_factory=list)
     unclear: bool = False  # something was said that nobody understood
+    more: bool = False  # what was heard last sounded as if more were to come
     ended_ms: int = 0  # offset of the last stretch
     keys: str = ""  # digits of a value that is not complete
     answer: str = ""  # the yes or no key, until it is known how much of its question was heard

@@ -2,18 +2,35 @@
 
 Onset need not mean cut. The agent falls silent at once and *holds*; what proves to be noise or a backchannel lets it go
 on where it stopped, what proves to be speech takes the floor. All of it is policy over facts and deadlines.
+
+A silence of more than 600 ms is a stop, whatever becomes of it, so a hold is decided before: what is no voice goes
+first, then what has fallen silent again without a word that means anything, and what sounds like nothing but "go on".
+A voice that goes on has the floor. Whoever was let go too early is cut later, by words or by going on.
 """
 
 from app.core import gate, replies, slots, steps
 from app.core.call import RULES, Call
-from app.core.events import SpeechConfirmed, SpeechEnded, SpeechStarted, Transcript
+from app.core.events import Says, SpeechConfirmed, SpeechEnded, SpeechSoFar, SpeechStarted, Transcript
 from app.core.request import WITHHELD, Message
 from app.core.state import Floor, Phase, QuestionKind
-from flows import lexicon, values
-from flows.model import SlotType
+from flows import lexicon, rules, values
+from flows.model import Slot, SlotType
 
-CUT_AFTER_MS = 700
-"""A voice that goes on this long over the agent is no backchannel."""
+NOISE_MS = 450
+"""What the careful detector does not take for a voice by then is noise, until it does: nobody waits for its end."""
+
+DECIDE_MS = 610
+"""A hold ends so long after its onset: a voice that still goes on takes the floor, nearly all backchannels are over.
+A peer hears it 40 to 60 ms shorter, since what was sent plays on."""
+
+GO_ON_MS = 300
+"""How much longer a voice may go on that so far has said nothing but "go on"."""
+
+WORDS_MS = 300
+"""How much longer a hold may take where words with something to say are nearly known."""
+
+WORD_MS = 200
+"""A voice that was shorter has said nothing, over the agent's words."""
 
 STT_MS = 5000
 """The words of an utterance are due this long after its offset."""
@@ -21,23 +38,38 @@ STT_MS = 5000
 KEYS_MS = 4000
 """A pause in keying that ends a value."""
 
+SURE = 0.65
+"""Confidence in words below which they may be others, not said to their end."""
+
+SPELLED = (SlotType.digits, SlotType.date, SlotType.string, SlotType.number, SlotType.money)
+"""What is said piece by piece."""
+
 MAX_KEYS = 32
 MAX_WORDS_CHARS = 2000
 
-ENDPOINT_MS = {"yesno": 100, "choice": 250, "text": 900}
-"""Silence after the ear's own offset that ends a turn, by what is asked for."""
+ENDPOINT_MS = {"yesno": 100, "choice": 250, "whole": 250, "text": 900, "more": 900}
+"""Silence after the ear's own offset that ends a turn, by what is asked for and what was heard: what is spelled may go
+on, unless it is whole; what nobody understood may be the beginning of something."""
+
+TRAILING = frozenset((
+    "um", "uh", "er", "and", "or", "but", "the", "a", "my", "on", "in", "at", "for", "to", "of", "with", "it's", "is",
+    "i", "i'd", "like", "well", "about", "have", "make", "say", "said", "meant", "actually", "sorry",
+))  # fmt: skip
+"""Nobody ends a turn with one of these words."""
 
 
 def started(call: Call, event: SpeechStarted) -> None:
     floor = call.state.floor
     floor.utterance = event.utterance
     floor.since_ms = call.state.now_ms
-    floor.voice = False
+    floor.voice = floor.paused = floor.noise = False
+    floor.says = Says.nothing
     call.disarm("endpoint")
     call.disarm("silence")
+    call.disarm("doubt")
+    call.arm("noise", NOISE_MS)
     if call.state.reply is not None:
-        replies.hold(call)
-        call.arm("hold", CUT_AFTER_MS)
+        _hold(call, DECIDE_MS)
 
 
 def confirmed(call: Call, event: SpeechConfirmed) -> None:
@@ -45,19 +77,60 @@ def confirmed(call: Call, event: SpeechConfirmed) -> None:
     if floor.utterance != event.utterance:
         return
     floor.voice = True
-    if call.state.now_ms - floor.since_ms >= CUT_AFTER_MS:
+    floor.noise = False
+    call.disarm("noise")
+    call.disarm("endpoint")
+    over_ms = _over_ms(call)
+    if over_ms >= 0:
         take(call)
+    elif call.state.reply is not None:
+        _hold(call, -over_ms)
+
+
+def noise(call: Call) -> None:
+    """Nobody speaks, for all that is known: the agent goes on, or takes its turn."""
+    floor = call.state.floor
+    if floor.utterance and not floor.voice:
+        floor.noise = True
+        if not floor.awaited:
+            replies.resume(call)
+        _await_more(call)
+
+
+def paused(call: Call, utterance: int, *, on: bool) -> None:
+    floor = call.state.floor
+    if floor.utterance != utterance:
+        return
+    floor.paused = on
+    if not on and floor.voice and _over_ms(call) >= _patience_ms(floor):
+        take(call)
+
+
+def so_far(call: Call, event: SpeechSoFar) -> None:
+    if call.state.floor.utterance == event.utterance:
+        call.state.floor.says = event.says
 
 
 def decide(call: Call) -> None:
-    """The hold's deadline: by now it is a voice with something to say, or it was nothing."""
+    """The hold's deadline. Whatever is let go here may still take the floor: by its words, or by going on."""
     floor = call.state.floor
-    if floor.utterance and floor.voice:
+    reply = call.state.reply
+    if reply is None or reply.cut:
+        return
+    over_ms = _over_ms(call)
+    talks = floor.utterance and floor.voice
+    if talks and over_ms < 0:
+        if call.state.now_ms - floor.held_ms >= DECIDE_MS:
+            replies.resume(call)  # a sound before this one began the hold
+        call.arm("hold" if reply.held else "doubt", -over_ms)
+    elif talks and not floor.paused and over_ms >= _patience_ms(floor):
         take(call)
-    elif floor.awaited:
-        call.arm("hold", CUT_AFTER_MS)  # its words will tell
+    elif floor.says is Says.words and (talks or floor.awaited) and over_ms < WORDS_MS:
+        call.arm("hold", WORDS_MS)
     else:
         replies.resume(call)
+        if talks:
+            call.arm("doubt", GO_ON_MS)
 
 
 def ended(call: Call, event: SpeechEnded) -> None:
@@ -65,7 +138,9 @@ def ended(call: Call, event: SpeechEnded) -> None:
     if floor.utterance != event.utterance:
         return
     floor.utterance = 0
-    if event.voice:
+    call.disarm("noise")
+    reply = call.state.reply
+    if event.voice and (event.speech_ms >= WORD_MS or reply is None or reply.cut):
         floor.awaited.append(event.utterance)
         floor.ended_ms = call.state.now_ms
         call.arm("stt", STT_MS)
@@ -84,13 +159,14 @@ def transcript(call: Call, event: Transcript) -> None:
     text = event.text.strip()[:MAX_WORDS_CHARS]
     reply = call.state.reply
     if reply is not None and not reply.cut and _means_nothing(call, text):
-        if not floor.utterance and not floor.awaited:
+        if not _speaks(floor) and not floor.awaited:
             replies.resume(call)
         return
     take(call)
     if text and sum(map(len, floor.words)) < MAX_WORDS_CHARS:
         floor.words.append(text)
     floor.unclear = floor.unclear or not text
+    floor.more = _announces_more(text, event.confidence)
     _await_more(call)
 
 
@@ -157,7 +233,7 @@ def take(call: Call) -> None:
 def is_busy(call: Call) -> bool:
     """Whether the caller is speaking, keying, or not understood yet: the agent waits."""
     floor = call.state.floor
-    return bool(floor.utterance or floor.awaited or floor.words or floor.unclear or floor.keys)
+    return bool(_speaks(floor) or floor.awaited or floor.words or floor.unclear or floor.keys)
 
 
 # Keys
@@ -235,7 +311,7 @@ def silent(call: Call) -> None:
 def reset(call: Call) -> None:
     """The ear is gone: what it had begun to hear will not be finished."""
     call.state.floor = Floor()
-    for timer in ("endpoint", "stt", "keys", "hold"):
+    for timer in ("endpoint", "stt", "keys", "noise", "hold", "doubt"):
         call.disarm(timer)
 
 
@@ -247,9 +323,34 @@ def _means_nothing(call: Call, text: str) -> bool:
     return not text or (lexicon.is_backchannel(text) and not call.answerable())
 
 
+def _speaks(floor: Floor) -> bool:
+    return bool(floor.utterance) and not floor.noise
+
+
+def _over_ms(call: Call) -> int:
+    """Since the time to decide about the stretch of speech under way."""
+    return call.state.now_ms - call.state.floor.since_ms - DECIDE_MS
+
+
+def _patience_ms(floor: Floor) -> int:
+    """How far past that a voice may go on before it has the floor."""
+    return GO_ON_MS if floor.says is Says.go_on else 0
+
+
+def _hold(call: Call, decide_in_ms: int) -> None:
+    """Fall silent, and decide then; sooner where the agent is silent already."""
+    reply = call.state.reply
+    assert reply is not None
+    if not reply.held:
+        call.state.floor.held_ms = call.state.now_ms
+    replies.hold(call)
+    left_ms = call.state.floor.held_ms + DECIDE_MS - call.state.now_ms
+    call.arm("hold", max(0, min(decide_in_ms, left_ms)))
+
+
 def _await_more(call: Call) -> None:
     floor = call.state.floor
-    if floor.utterance or floor.awaited or not (floor.words or floor.unclear):
+    if _speaks(floor) or floor.awaited or not (floor.words or floor.unclear):
         return
     since = call.state.now_ms - floor.ended_ms
     call.arm("endpoint", max(0, _endpoint_ms(call) - since))
@@ -258,10 +359,33 @@ def _await_more(call: Call) -> None:
 def _endpoint_ms(call: Call) -> int:
     if call.step.endpoint_ms:
         return call.step.endpoint_ms
+    floor = call.state.floor
+    words = lexicon.plain(" ".join(floor.words))
+    if floor.more:
+        return ENDPOINT_MS["more"]
     question = call.state.question
     if question is None:
         return ENDPOINT_MS["choice"]
     if question.kind is not QuestionKind.ask:
         return ENDPOINT_MS["yesno"]
-    spelled = (SlotType.digits, SlotType.date, SlotType.string, SlotType.number, SlotType.money)
-    return ENDPOINT_MS["text" if call.flow.slots[question.slot].type in spelled else "choice"]
+    slot = call.flow.slots[question.slot]
+    if slot.type in SPELLED:
+        return ENDPOINT_MS["whole" if _is_whole(slot, words) else "text"]
+    return ENDPOINT_MS["choice"]
+
+
+def _announces_more(text: str, confidence: float) -> bool:
+    """Whether the caller is not likely to be through: what nobody understood may be the beginning of something."""
+    words = lexicon.plain(text)
+    return not words or confidence < SURE or words in lexicon.CUT_INS or words.rpartition(" ")[2] in TRAILING
+
+
+def _is_whole(slot: Slot, words: str) -> bool:
+    """Whether this is a value of the slot that nothing can be added to."""
+    if slot.type is not SlotType.date and not (slot.type is SlotType.digits and slot.min_digits == slot.max_digits):
+        return False
+    read = rules.understand(words, slots=(slot,), asked=slot.name, yesno=False, digressions={}).slots.get(slot.name)
+    try:
+        return read is not None and bool(values.parse(slot, read))
+    except ValueError:
+        return False

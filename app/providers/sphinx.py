@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import msgspec
 
@@ -17,7 +17,7 @@ from app.core.request import Hearing
 from app.ports import Fault, Heard, Pcm, ProviderError
 from app.providers.frames import Frame
 from app.providers.process import Process
-from app.providers.sphinx_worker import AUDIO, BEGIN, DROP, FINISH, HEARD, NARROW_HZ, Begin, Result, dictionary
+from app.providers.sphinx_worker import AUDIO, BEGIN, DROP, EARLY, FINISH, HEARD, NARROW_HZ, Begin, Result, dictionary
 from flows import grammar
 from flows.model import SlotType
 
@@ -38,6 +38,7 @@ FLOOR_DIGITS = -9.0
 CONFIDENCE_SLOPE = 5.0
 
 _result = msgspec.msgpack.Decoder(Result)
+_early = msgspec.msgpack.Decoder(tuple[str, float])
 _failed = msgspec.msgpack.Decoder(tuple[str, str])
 
 Grammar = Callable[[Hearing], str]
@@ -120,6 +121,10 @@ class SphinxStream:
         self._utterances: dict[int, _Utterance] = {}
         self._finishing: set[_Utterance] = set()
         self._closed = False
+        self._tell_early: Callable[[int, Heard], None] | None = None
+
+    def tell_early(self, tell: Callable[[int, Heard], None]) -> None:
+        self._tell_early = tell
 
     def expect(self, hearing: Hearing) -> None:
         self._grammar = self._make_grammar(hearing)
@@ -132,7 +137,9 @@ class SphinxStream:
         if not self._closed:
             begin = Begin(self._grammar, self._rate_hz, self._cmn, self._floor)
             worker = min(self._workers, key=lambda each: (not each.process.up, len(each.open)))
-            self._utterances[utterance] = worker.begin(begin)
+            heard = self._utterances[utterance] = worker.begin(begin)
+            if self._tell_early is not None:
+                heard.early = partial(self._tell_early, utterance)
 
     def feed(self, utterance: int, pcm: Pcm) -> None:
         heard = self._utterances.get(utterance)
@@ -185,6 +192,7 @@ class _Utterance:
         self.floor = floor
         self.samples = 0
         self.error: ProviderError | None = None
+        self.early: Callable[[Heard], None] = lambda heard: None
 
     def send(self, kind: int, body: bytes = b"") -> None:
         if self.error is None:
@@ -256,6 +264,12 @@ class _Worker:
 
     def _receive(self, frame: Frame) -> None:
         self.frames += 1
+        if frame.kind == EARLY:
+            begun = self.open.get(frame.number)
+            if begun is not None:
+                text, margin = _early.decode(frame.body)
+                begun.early(Heard(text, _confidence(margin - begun.floor)))
+            return
         heard = self.open.pop(frame.number, None)
         if heard is None:
             return

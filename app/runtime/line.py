@@ -127,6 +127,10 @@ class Line:
         if self._listening is not None:
             self._listening.speech_confirmed(utterance)
 
+    def speech_paused(self, utterance: int, *, on: bool) -> None:
+        if self._listening is not None:
+            self._listening.speech_paused(utterance, on=on)
+
     def speech_ended(self, utterance: int, speech_ms: int, voice: bool) -> None:
         if self._listening is not None:
             self._listening.speech_ended(utterance, speech_ms, voice)

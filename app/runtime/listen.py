@@ -3,9 +3,25 @@
 import asyncio
 from collections.abc import Callable
 
-from app.core.events import AnyEvent, ListenFailed, SpeechConfirmed, SpeechEnded, SpeechStarted, Transcript
+from app.core.events import (
+    AnyEvent,
+    ListenFailed,
+    Says,
+    SpeechConfirmed,
+    SpeechEnded,
+    SpeechPaused,
+    SpeechSoFar,
+    SpeechStarted,
+    SpeechWentOn,
+    Transcript,
+)
 from app.core.request import Hearing
-from app.ports import Pcm, ProviderError, SttStream
+from app.ports import EarlyStt, Heard, Pcm, ProviderError, SttStream
+from flows import lexicon
+
+WORDS_CONFIDENCE = 0.5
+GO_ON_CONFIDENCE = 0.15
+"""Enough for a backchannel, which changes little and is soon over."""
 
 Post = Callable[[AnyEvent], None]
 Spawn = Callable[..., "asyncio.Task[None]"]
@@ -20,6 +36,10 @@ class Listening:
         self._post = post
         self._jobs: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._utterance = 0  # the one under way; 0: none
+        self._says = Says.nothing
+        if isinstance(stream, EarlyStt):
+            stream.tell_early(self._early)
 
     def expect(self, hearing: Hearing) -> None:
         if not self._closed:
@@ -27,6 +47,7 @@ class Listening:
 
     def speech_started(self, utterance: int, now_ms: int) -> None:
         if not self._closed:
+            self._utterance, self._says = utterance, Says.nothing
             self._post(SpeechStarted(utterance))
             self._stream.begin(utterance)
 
@@ -38,9 +59,14 @@ class Listening:
         if not self._closed:
             self._post(SpeechConfirmed(utterance))
 
+    def speech_paused(self, utterance: int, *, on: bool) -> None:
+        if not self._closed:
+            self._post(SpeechPaused(utterance) if on else SpeechWentOn(utterance))
+
     def speech_ended(self, utterance: int, speech_ms: int, voice: bool) -> None:
         if self._closed:
             return
+        self._utterance = 0
         self._post(SpeechEnded(utterance, speech_ms, voice))
         if voice:
             job = self._spawn(self._finish(utterance))
@@ -57,6 +83,14 @@ class Listening:
                 job.cancel()
             self._stream.close()
 
+    def _early(self, utterance: int, heard: Heard) -> None:
+        if self._closed or utterance != self._utterance:
+            return
+        says = _says(heard)
+        if says is not self._says:
+            self._says = says
+            self._post(SpeechSoFar(utterance, says))
+
     async def _finish(self, utterance: int) -> None:
         try:
             heard = await self._stream.finish(utterance)
@@ -64,3 +98,10 @@ class Listening:
             self._post(ListenFailed(utterance, error.fault))
         else:
             self._post(Transcript(utterance, heard.text, heard.confidence))
+
+
+def _says(heard: Heard) -> Says:
+    if lexicon.is_backchannel(heard.text):
+        brief = heard.text in lexicon.ONE_BEAT or heard.confidence < GO_ON_CONFIDENCE
+        return Says.nothing if brief else Says.go_on
+    return Says.words if heard.text and heard.confidence >= WORDS_CONFIDENCE else Says.nothing

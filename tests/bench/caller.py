@@ -116,6 +116,9 @@ class Caller:
     def speech_confirmed(self, utterance: int) -> None:
         pass
 
+    def speech_paused(self, utterance: int, *, on: bool) -> None:
+        pass
+
     def speech_ended(self, utterance: int, speech_ms: int, voice: bool) -> None:
         self._edge = "offset"
 

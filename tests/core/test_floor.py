@@ -8,10 +8,14 @@ from app.core.events import (
     Digit,
     PlayoutStopped,
     ReplyEnded,
+    Says,
     Sentence,
     SpeechConfirmed,
     SpeechEnded,
+    SpeechPaused,
+    SpeechSoFar,
     SpeechStarted,
+    SpeechWentOn,
     TextReceived,
     ToolEnded,
     ToolOutcome,
@@ -70,61 +74,191 @@ def test_words_cut() -> None:
     assert driver.state.slots["item"].value == "tea"
 
 
+def begun(driver: Driver, *, after_ms: int = 60) -> int:
+    """A voice over the agent's words."""
+    utterance = driver.onset()
+    driver.post(SpeechConfirmed(utterance), after_ms)
+    return utterance
+
+
+def until(driver: Driver, since_onset_ms: int) -> None:
+    driver.wait(driver.state.floor.since_ms + since_onset_ms - driver.now_ms)
+
+
 def test_a_voice_that_goes_on_cuts_before_its_words_are_known() -> None:
     driver = choosing()
-    utterance = driver.onset()
-    driver.post(SpeechConfirmed(utterance), 100)
-    driver.wait(turns.CUT_AFTER_MS - 101)
+    begun(driver)
+    until(driver, turns.DECIDE_MS - 1)
     assert floor(driver) == ["HoldPlayout"]
     driver.wait(1)
     assert floor(driver) == ["HoldPlayout", "CutPlayout"]
 
 
-def test_a_voice_confirmed_late_cuts_at_once() -> None:
+def test_a_voice_confirmed_late_is_held_again_and_cuts_if_it_goes_on() -> None:
     driver = choosing()
     utterance = driver.onset()
-    driver.wait(turns.CUT_AFTER_MS + 50)
+    driver.wait(turns.NOISE_MS + 50)
     assert floor(driver) == ["HoldPlayout", "ResumePlayout"]
+    driver.post(SpeechConfirmed(utterance))
+    assert floor(driver)[-1] == "HoldPlayout"
+    until(driver, turns.DECIDE_MS)
+    assert floor(driver)[-1] == "CutPlayout"
+
+
+def test_a_voice_confirmed_very_late_cuts_at_once() -> None:
+    driver = choosing()
+    utterance = driver.onset()
+    driver.wait(turns.DECIDE_MS)
     driver.post(SpeechConfirmed(utterance))
     assert floor(driver)[-1] == "CutPlayout"
 
 
-def test_sound_without_a_voice_does_not_hold_for_ever() -> None:
+def test_sound_without_a_voice_does_not_hold_for_long() -> None:
     driver = choosing()
     driver.onset()
-    driver.wait(turns.CUT_AFTER_MS)
+    driver.wait(turns.NOISE_MS)
+    assert floor(driver) == ["HoldPlayout", "ResumePlayout"]
+    driver.wait(5000)
     assert floor(driver) == ["HoldPlayout", "ResumePlayout"]
 
 
-def test_a_hold_waits_for_words_that_are_on_their_way() -> None:
+def test_a_voice_that_has_stopped_by_then_does_not_cut() -> None:
     driver = choosing()
-    utterance = driver.onset()
-    driver.post(SpeechConfirmed(utterance), 100)
-    driver.post(SpeechEnded(utterance, 300, True), 200)
-    driver.wait(3 * turns.CUT_AFTER_MS)
-    assert floor(driver) == ["HoldPlayout"]
-    driver.post(Transcript(utterance, "mm"))
+    utterance = begun(driver)
+    driver.post(SpeechPaused(utterance), 440)
+    until(driver, turns.DECIDE_MS)
     assert floor(driver) == ["HoldPlayout", "ResumePlayout"]
+    driver.post(SpeechEnded(utterance, 480, True), 50)
+    driver.post(Transcript(utterance, ""), 50)
+    driver.wait(3000)
+    assert floor(driver) == ["HoldPlayout", "ResumePlayout"]
+    assert driver.state.counts.turns == 0
+
+
+def test_a_voice_that_only_paused_cuts_as_it_goes_on() -> None:
+    driver = choosing()
+    utterance = begun(driver)
+    driver.post(SpeechPaused(utterance), 500)
+    until(driver, turns.DECIDE_MS)
+    driver.post(SpeechWentOn(utterance), 60)
+    assert floor(driver) == ["HoldPlayout", "ResumePlayout", "CutPlayout"]
+
+
+def test_a_pause_before_the_decision_changes_nothing() -> None:
+    driver = choosing()
+    utterance = begun(driver)
+    driver.post(SpeechPaused(utterance), 200)
+    driver.post(SpeechWentOn(utterance), 60)
+    until(driver, turns.DECIDE_MS)
+    assert floor(driver) == ["HoldPlayout", "CutPlayout"]
+
+
+def test_what_sounds_like_go_on_may_go_on_a_little() -> None:
+    driver = choosing()
+    utterance = begun(driver)
+    driver.post(SpeechSoFar(utterance, Says.go_on), 300)
+    until(driver, turns.DECIDE_MS)
+    assert floor(driver) == ["HoldPlayout", "ResumePlayout"]
+    driver.post(SpeechPaused(utterance), 100)
+    driver.post(SpeechEnded(utterance, 650, True), 160)
+    driver.post(Transcript(utterance, "oh okay"), 50)
+    driver.wait(3000)
+    assert floor(driver) == ["HoldPlayout", "ResumePlayout"]
+
+
+@pytest.mark.parametrize("pauses", [True, False])
+def test_who_says_more_than_go_on_has_the_floor(pauses: bool) -> None:
+    driver = choosing()
+    utterance = begun(driver)
+    driver.post(SpeechSoFar(utterance, Says.go_on), 300)
+    until(driver, turns.DECIDE_MS)
+    if pauses:
+        driver.post(SpeechPaused(utterance), 50)
+        driver.post(SpeechWentOn(utterance), 60)
+    assert floor(driver) == ["HoldPlayout", "ResumePlayout"]
+    until(driver, turns.DECIDE_MS + turns.GO_ON_MS)
+    assert floor(driver) == ["HoldPlayout", "ResumePlayout", "CutPlayout"]
+
+
+def test_words_that_are_nearly_known_are_waited_for() -> None:
+    driver = choosing()
+    utterance = begun(driver)
+    driver.post(SpeechSoFar(utterance, Says.words), 300)
+    driver.post(SpeechPaused(utterance), 200)
+    until(driver, turns.DECIDE_MS + 50)
+    assert floor(driver) == ["HoldPlayout"]
+    driver.post(SpeechEnded(utterance, 480, True))
+    driver.post(Transcript(utterance, "tea"), 40)
+    assert floor(driver) == ["HoldPlayout", "CutPlayout"]
+
+
+def test_words_that_are_not_are_not_waited_for_long() -> None:
+    driver = choosing()
+    utterance = begun(driver)
+    driver.post(SpeechSoFar(utterance, Says.words), 300)
+    driver.post(SpeechEnded(utterance, 300, True), 200)
+    driver.wait(turns.DECIDE_MS + 2 * turns.WORDS_MS)
+    assert floor(driver) == ["HoldPlayout", "ResumePlayout"]
+    driver.post(Transcript(utterance, "tea"))
+    assert floor(driver) == ["HoldPlayout", "ResumePlayout", "CutPlayout"]
+    assert driver.state.slots["item"].value == "tea"
+
+
+def test_late_words_of_somebody_who_was_let_go_still_cut() -> None:
+    driver = choosing()
+    utterance = begun(driver)
+    driver.post(SpeechEnded(utterance, 300, True), 300)
+    driver.wait(turns.DECIDE_MS)
+    assert floor(driver) == ["HoldPlayout", "ResumePlayout"]
+    driver.post(Transcript(utterance, "stop"))
+    assert floor(driver)[-1] == "CutPlayout"
+
+
+def test_a_voice_too_short_for_a_word_says_nothing() -> None:
+    driver = choosing()
+    utterance = begun(driver)
+    driver.post(SpeechEnded(utterance, turns.WORD_MS - 20, True), 200)
+    assert floor(driver) == ["HoldPlayout", "ResumePlayout"]
+    driver.post(Transcript(utterance, "tea"))
+    driver.wait(1000)
+    assert floor(driver) == ["HoldPlayout", "ResumePlayout"]
+
+
+def test_two_sounds_in_a_row_are_one_hold_at_the_most() -> None:
+    driver = choosing()
+    first = begun(driver)
+    driver.post(SpeechEnded(first, 300, True), 250)
+    begun(driver)
+    until(driver, turns.DECIDE_MS - 1)
+    assert floor(driver) == ["HoldPlayout", "ResumePlayout"], "let go when the first one's time was over"
+    driver.wait(1)
+    assert floor(driver)[-1] == "CutPlayout", "the second one goes on"
 
 
 def test_a_backchannel_resolves_also_when_another_sound_has_begun() -> None:
     driver = choosing()
     first = driver.onset()
-    driver.post(SpeechEnded(first, 200, True), 200)
+    driver.post(SpeechEnded(first, 250, True), 200)
     driver.onset()
-    driver.wait(turns.CUT_AFTER_MS)
+    driver.wait(turns.DECIDE_MS)
     driver.post(Transcript(first, "mm"))
-    driver.wait(turns.CUT_AFTER_MS)
+    driver.wait(turns.DECIDE_MS)
     assert floor(driver) == ["HoldPlayout", "ResumePlayout"]
 
 
-def test_words_that_never_come_end_the_wait() -> None:
+def test_noise_does_not_keep_a_turn_open() -> None:
     driver = choosing()
     driver.hear_all()
-    utterance = driver.onset()
-    driver.post(SpeechEnded(utterance, 300, True), 200)
-    driver.wait(turns.STT_MS + 1000)
-    assert driver.spoken()[-2] == "Sorry, I did not get that."
+    driver.say("tea")
+    assert driver.state.counts.turns == 1
+    driver = choosing()
+    driver.hear_all()
+    utterance = begun(driver)
+    driver.post(SpeechEnded(utterance, 300, True), 300)
+    driver.post(Transcript(utterance, "tea"), 20)
+    driver.onset()  # and no end
+    driver.wait(turns.NOISE_MS + turns.ENDPOINT_MS["choice"])
+    assert driver.state.slots["item"].value == "tea"
 
 
 @pytest.mark.parametrize("event", [SpeechConfirmed(7), SpeechEnded(7, 300, True), Transcript(7, "tea")])
@@ -149,7 +283,7 @@ def test_a_models_first_words_wait_for_what_the_caller_has_begun() -> None:
 def test_sound_that_was_found_to_be_nothing_does_not_hold_again() -> None:
     driver = working()
     driver.onset()
-    driver.wait(turns.CUT_AFTER_MS)
+    driver.wait(turns.DECIDE_MS)
     driver.effects.clear()
     driver.post(Sentence(driver.state.gen, 0, "Coffee."))
     assert [type(effect) for effect in driver.effects] == [Speak]
@@ -195,11 +329,11 @@ def test_a_reply_that_nobody_has_begun_is_not_started_at_all() -> None:
 class TestEndpointing:
     """Silence after the offset that ends a turn, by what is asked for."""
 
-    def silence_ms(self, driver: Driver, words: str) -> int:
+    def silence_ms(self, driver: Driver, words: str, *, confidence: float = 1.0) -> int:
         driver.hear_all()
         utterance = driver.onset()
         driver.post(SpeechEnded(utterance, 300, True), 300)
-        driver.post(Transcript(utterance, words), 20)
+        driver.post(Transcript(utterance, words, confidence), 20)
         return driver.state.timers["endpoint"] + 20 - driver.now_ms
 
     def test_yes_is_short(self) -> None:
@@ -210,6 +344,16 @@ class TestEndpointing:
 
     def test_what_is_spelled_is_longest(self) -> None:
         assert self.silence_ms(greeted(), "one two") == turns.ENDPOINT_MS["text"]
+
+    def test_what_is_spelled_and_whole_is_shorter(self) -> None:
+        assert self.silence_ms(greeted(), "one two three four") == turns.ENDPOINT_MS["whole"]
+
+    @pytest.mark.parametrize("words", ["", "tea and", "um", "i'd like", "hold on", "sorry"])
+    def test_what_announces_more_is_waited_for(self, words: str) -> None:
+        assert self.silence_ms(choosing(), words) == turns.ENDPOINT_MS["more"]
+
+    def test_words_that_may_be_others_are_waited_for(self) -> None:
+        assert self.silence_ms(choosing(), "tea", confidence=0.55) == turns.ENDPOINT_MS["more"]
 
     def test_a_step_has_its_own(self) -> None:
         driver = choosing(with_step(shop(), "choose", endpoint_ms=1700))
@@ -229,7 +373,7 @@ class TestEndpointing:
         first = driver.onset()
         driver.post(SpeechEnded(first, 300, True), 300)
         driver.post(Transcript(first, "tea"), 20)
-        second = driver.onset()
+        second = begun(driver)
         driver.wait(1000)
         assert driver.state.counts.turns == 0
         driver.post(SpeechEnded(second, 300, True), 300)

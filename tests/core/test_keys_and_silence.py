@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from app.core import turns
 from app.core.effects import EndCall
-from app.core.events import Digit, HangupOrdered, SpeechEnded, Tick, ToolEnded, ToolOutcome, Transcript
+from app.core.events import Digit, HangupOrdered, SpeechConfirmed, SpeechEnded, Tick, ToolEnded, ToolOutcome, Transcript
 from app.core.state import Phase, ToolState
 from flows.model import Slot, SlotType
 from tests.core.stories import FOUND, PIN, choosing, confirming, greeted, of, propose, with_step, working, workshop
@@ -160,9 +160,17 @@ def test_a_word_or_a_key_breaks_the_silence() -> None:
 def test_while_somebody_speaks_silence_does_not_count() -> None:
     driver = greeted()
     driver.hear_all()
-    driver.onset()
+    driver.post(SpeechConfirmed(driver.onset()))
     driver.wait(60_000)
     assert driver.state.quiet == 0
+
+
+def test_noise_without_an_end_is_silence() -> None:
+    driver = greeted()
+    driver.hear_all()
+    driver.onset()
+    driver.wait(60_000)
+    assert driver.state.quiet > 0
 
 
 def test_a_tool_under_way_is_no_silence() -> None:

@@ -12,6 +12,7 @@ from app.core.events import (
     ReplyEnded,
     ReplyFailed,
     Sentence,
+    SpeechConfirmed,
     SpeechEnded,
     SpeechFailed,
     TextReceived,
@@ -60,7 +61,7 @@ def test_a_follow_up_waits_for_the_callers_words() -> None:
     driver = working()
     driver.ask_tools(("look", {}))
     finish(driver)
-    driver.onset()
+    driver.post(SpeechConfirmed(driver.onset()))
     before = of(driver, StartReply)
     driver.post(ToolEnded(1, ToolOutcome.done, {"price": 3}), 900)
     assert of(driver, StartReply) == before
@@ -298,6 +299,7 @@ def test_a_result_before_a_filler_that_waits_for_the_caller_is_still_followed_up
     driver.ask_tools(("look", {}))
     finish(driver)
     utterance = driver.onset()
+    driver.post(SpeechConfirmed(utterance))
     driver.wait(gate.FILLER_MS)
     driver.post(ToolEnded(1, ToolOutcome.done, {"price": 3}))
     driver.effects.clear()

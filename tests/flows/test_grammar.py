@@ -123,7 +123,7 @@ def test_what_may_be_said_is_understood(slots: list[Slot], yesno: bool, digress:
         assert heard.intent == "no", words
     elif "phrase" in meant:
         assert heard.intent == "hours", words
-    elif "repeat" in meant:
+    elif "repeat" in meant or words in lexicon.REPEAT:
         assert heard.intent == "repeat", words
     else:
         assert heard.intent == ("no" if yesno and words.startswith("no ") else ""), words
@@ -156,7 +156,7 @@ def test_what_is_not_in_it() -> None:
     assert "slot_name" not in text
     assert "opening hours" in text
     assert "press" not in text
-    assert "yes" not in grammar.vocabulary([DAY], yesno=False, phrases=())
+    assert "correct" not in grammar.vocabulary([DAY], yesno=False, phrases=())  # "yes" is: it may mean "go on"
     assert "january" not in grammar.jsgf([DOB], yesno=True, phrases=())  # a read-back is answered by yes or no
     assert "january" in grammar.jsgf([DOB], yesno=False, phrases=())
 

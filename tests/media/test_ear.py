@@ -8,7 +8,7 @@ import pytest
 
 from media import vad
 from media.audio import Pcm, Resampler, silence
-from media.ear import GAP_MS, MAX_UTTERANCE_MS, OFFSET_MS, PRE_ROLL_MS, Ear
+from media.ear import GAP_MS, MAX_UTTERANCE_MS, OFFSET_MS, PAUSE_FRAMES, PRE_ROLL_MS, Ear
 from media.vad import Vad, VoiceCheck
 
 ESPEAK_RATE_HZ = 22050
@@ -284,3 +284,17 @@ def test_nobody_keeps_a_detector_for_ever(few_detectors: None) -> None:
         waits.feed(words[start : start + 320])
     assert waits.voice
     assert not holds.voice
+
+
+def test_a_pause_is_told_and_its_end_as_well() -> None:
+    rate_hz = 16000
+    word = speech("yes", rate_hz)
+    pcm = np.concatenate([silence(rate_hz, 500), word, silence(rate_hz, 160), word, silence(rate_hz, 600)])
+    listener = listen(pcm + noise(rate_hz, 5000, 3)[: len(pcm)], rate_hz)
+    assert listener.kinds() == ["started", "confirmed", "ended"]
+    (_, _, ended_ms, _, _) = listener.log[-1]
+    told = [on for _, _, on in listener.pauses]
+    assert told[:2] == [True, False]
+    assert told[-1] is True
+    assert told == [at % 2 == 0 for at in range(len(told))], "on and off by turns"
+    assert listener.pauses[-1][1] == int(str(ended_ms)) - OFFSET_MS + PAUSE_FRAMES * 20

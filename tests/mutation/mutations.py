@@ -335,8 +335,8 @@ MUTATIONS = (
     _m(
         "a hold without a deadline",
         TURNS,
-        'replies.hold(call)\n        call.arm("hold", CUT_AFTER_MS)',
-        "replies.hold(call)",
+        '    call.arm("hold", max(0, min(decide_in_ms, left_ms)))',
+        "    pass",
         T_FLOOR,
     ),
     # Steps and turns

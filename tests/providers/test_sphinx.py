@@ -130,6 +130,23 @@ async def test_known_words_are_heard_at_each_rate(
     assert all(each.confidence > 0.5 for each in heard)
 
 
+async def test_words_are_told_before_the_end_while_their_utterance_is_open(
+    stt: SphinxStt, audio: dict[str, Pcm]
+) -> None:
+    stream = open_stream(stt)
+    early: list[tuple[int, Heard]] = []
+    stream.tell_early(lambda utterance, heard: early.append((utterance, heard)))
+    heard = await hear(stream, audio[KNOWN[0]], utterance=7)
+    assert {utterance for utterance, _ in early} == {7}
+    assert early[-1][1].text == heard.text == KNOWN[0]
+    told = len(early)
+    stream.begin(8)
+    feed(stream, 8, audio[KNOWN[0]])
+    stream.drop(8)
+    assert await hear(stream, audio[KNOWN[0]], utterance=9)
+    assert {utterance for utterance, _ in early[told:]} == {9}
+
+
 @pytest.mark.parametrize("text", STRANGE)
 async def test_speech_outside_the_grammar_is_rejected(stt: SphinxStt, audio: dict[str, Pcm], text: str) -> None:
     heard = await hear(open_stream(stt), audio[text])

@@ -106,7 +106,7 @@ class _Maker:
         yield from self._answers(count)
 
     def _answers(self, count: Count) -> Iterator[Moment]:
-        words, rng = self._words, self._rng
+        words = self._words
         for texts in self._some(words.paused, count.paused):
             yield self._answer(Kind.pause, Scene.day, texts, (300, 900))
         for texts in self._some(words.continued, count.continued):

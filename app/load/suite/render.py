@@ -131,7 +131,7 @@ class Renderer:
 def mixed(moment: Pcm, room: Pcm) -> Pcm:
     """The moment with the room under it."""
     under = np.take(room, np.arange(len(moment)), mode="wrap")
-    return np.clip(moment.astype(np.int32) + under, -32768, 32767).astype(np.int16)
+    return np.asarray(np.clip(moment.astype(np.int32) + under, -32768, 32767).astype(np.int16))
 
 
 def frames(pcm: Pcm, rate_hz: int) -> list[Pcm]:
@@ -145,7 +145,7 @@ def frames(pcm: Pcm, rate_hz: int) -> list[Pcm]:
 
 def _levels(wave: Wave) -> Wave:
     steps = len(wave) // STEP
-    return np.sqrt((wave[: steps * STEP].reshape(steps, STEP) ** 2).mean(axis=1))
+    return np.asarray(np.sqrt((wave[: steps * STEP].reshape(steps, STEP) ** 2).mean(axis=1)))
 
 
 def _trimmed(wave: Wave) -> Wave:
