@@ -104,11 +104,19 @@ class JitterBuffer:
         ticks += (packet.timestamp - latest + _TICKS // 2) % _TICKS - _TICKS // 2
         if ticks > latest:
             self._latest_ticks = ticks
-        self._time(ticks, now_ms)
         self._waiting[sequence] = ticks, now_ms, packet.payload
+        # The jitter, and what counts as on time: the quickest, or the latest that came after it was given up.
+        transit_ms = now_ms - ticks / self._ticks_per_ms
+        moved_ms = abs(transit_ms - self._transit_ms)
+        self._jitter_ms += ((moved_ms if moved_ms < MAX_GAP_MS else MAX_GAP_MS) - self._jitter_ms) / 16
+        self._transit_ms = transit_ms
+        if transit_ms < self._base_ms or (self._filled and ticks < self._ticks):
+            self._base_ms = transit_ms
 
     def take(self) -> bytes | None:
         """The next payload in order, if it is here: the quick way to most of what `due` would give."""
+        if not self._waiting:
+            return None
         found = self._waiting.pop(self._sequence, None)
         if found is None:
             return None
@@ -153,15 +161,6 @@ class JitterBuffer:
         self._sequence = packet.sequence
         self._ticks = self._latest_ticks = packet.timestamp
         self._base_ms = self._transit_ms = now_ms - packet.timestamp / self._ticks_per_ms
-
-    def _time(self, ticks: int, now_ms: int) -> None:
-        """The jitter, and what counts as on time: the quickest, or the latest that came after it was given up."""
-        transit_ms = now_ms - ticks / self._ticks_per_ms
-        moved_ms = abs(transit_ms - self._transit_ms)
-        self._jitter_ms += ((moved_ms if moved_ms < MAX_GAP_MS else MAX_GAP_MS) - self._jitter_ms) / 16
-        self._transit_ms = transit_ms
-        if transit_ms < self._base_ms or (self._filled and ticks < self._ticks):
-            self._base_ms = transit_ms
 
     def _fill(self, until_ticks: int, following: bytes) -> Iterator[Due]:
         """What is left of a gap; a part may have been filled while nothing came at all."""

@@ -153,7 +153,7 @@ class Leg:
         self.bus: Bus | None = None
         self._wire = wire
         self._handler = handler
-        self._resampler = Resampler(rate_hz, self.ear_rate_hz)
+        self._resampler = Resampler(rate_hz, self.ear_rate_hz) if rate_hz != self.ear_rate_hz else None
         self._now_ms = 0
         self._over = False
 
@@ -187,7 +187,9 @@ class Leg:
             self.tap.heard(pcm)
         if self.monitor is not None:
             self.monitor(pcm, now_ms)
-        self.ear.feed(self._resampler.process(pcm), now_ms)
+        if self._resampler is not None:
+            pcm = self._resampler.process(pcm)
+        self.ear.feed(pcm, now_ms)
 
     def tick(self, now_ms: int) -> None:
         self._now_ms = now_ms

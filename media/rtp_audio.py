@@ -161,11 +161,18 @@ class RtpAudio:
         buffer, heard = self.buffer, self._heard
         while (payload := buffer.take()) is not None:
             self._missing = 0
-            heard(self._decoded(payload), now_ms)
+            try:
+                pcm = self.codec.decode(payload)
+            except PayloadError:
+                pcm = self._bad()
+            heard(pcm, now_ms)
         for due in buffer.due(now_ms):
             if due.payload is not None:
                 self._missing = 0
-                pcm = self._decoded(due.payload)
+                try:
+                    pcm = self.codec.decode(due.payload)
+                except PayloadError:
+                    pcm = self._bad()
             elif self._missing < MAX_CONCEALED:
                 self._missing += 1
                 self.concealed_frames += 1
@@ -183,12 +190,9 @@ class RtpAudio:
             self._report_due_ms = now_ms + REPORT_MS
             self._transmit_report(self.sender.report(now_ms, time.time(), self.receiver))
 
-    def _decoded(self, payload: bytes) -> Pcm:
-        try:
-            return self.codec.decode(payload)
-        except PayloadError:
-            self.bad_packets += 1
-            return self.codec.conceal()
+    def _bad(self) -> Pcm:
+        self.bad_packets += 1
+        return self.codec.conceal()
 
     # Out
 

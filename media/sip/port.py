@@ -35,8 +35,8 @@ class Poll:
     """Many ports' sockets, read one after the other: the system is asked once for all which of them have anything."""
 
     def __init__(self) -> None:
-        self.read_ns = 0  # the wall's time when that was
-        self._read_ms = -1
+        self.read_ms = -1  # when they were read last
+        self.read_ns = 0  # likewise, by the wall's clock
         self._poll = select.epoll() if sys.platform == "linux" else select.poll()
         self._sockets: dict[int, tuple[socket.socket, list[Came]]] = {}
 
@@ -51,10 +51,8 @@ class Poll:
             self._poll.unregister(one.fileno())
 
     def read(self, now_ms: int) -> None:
-        """Each socket, at most `MAX_AT_ONCE` datagrams of it. Once for each time, whoever asks for it first."""
-        if now_ms == self._read_ms:
-            return
-        self._read_ms = now_ms
+        """Each socket, at most `MAX_AT_ONCE` datagrams of it."""
+        self.read_ms = now_ms
         self.read_ns = time.time_ns()
         for _ in range(MAX_AT_ONCE):
             ready = self._poll.poll(0)
@@ -161,9 +159,11 @@ class MediaPort:
             self._paced = True
             self._loop.remove_reader(self._rtp.fileno())
             self._poll.add(self._rtp, self._came)
-        self._poll.read(now_ms)
+        poll = self._poll
+        if poll.read_ms != now_ms:
+            poll.read(now_ms)  # whoever asks first asks for all
         if self._came:
-            self._take(now_ms, self._poll.read_ns)
+            self._take(now_ms, poll.read_ns)
 
     def talk_to(self, host: str, port: int, report_port: int, *, mux: bool) -> None:
         """Where the peer says that it is."""
