@@ -22,14 +22,14 @@ from app.core.call import RULES
 from app.core.codec import KEY_BYTES
 from app.core.events import CallFailed
 from app.dialler.guard import Guard
-from app.ports import Llm, StoreError, Stt, Tools, Tts, Words
+from app.ports import Llm, StoreError, Stt, Tools, Tts
 from app.providers import sphinx
 from app.providers.espeak import EspeakTts
 from app.providers.http_tools import HttpTools
 from app.providers.keys_only import KeysOnlyStt
 from app.providers.python_tools import PythonTools
 from app.providers.rules import RulesLlm
-from app.providers.scripted import ScriptedLlm, ScriptedStt, ScriptedTts
+from app.providers.scripted import ScriptedLlm, ScriptedStt, ScriptedTts, talker
 from app.providers.sphinx import SphinxStt
 from app.providers.toolbox import Toolbox
 from app.runtime.actor import DECLINED, UNSUPPORTED, CallActor, Handing, Seen, Watch
@@ -289,7 +289,7 @@ class Voicegate:
         llms: dict[str, Llm] = {RULES: RulesLlm()}
         used = {model.use for flow in self.flows.values() for model in flow.models.values()}
         if settings.speech == "scripted":
-            llms |= dict.fromkeys(used - llms.keys(), _scripted_llm(settings))
+            llms |= dict.fromkeys(used - llms.keys(), _talker(settings))
         if "openai" in used - llms.keys():
             key = settings.openai_api_key.get_secret_value()
             if not key and settings.openai_base_url == type(settings)().openai_base_url:
@@ -300,7 +300,7 @@ class Voicegate:
 
             llms["openai"] = OpenAiLlm(settings.openai_base_url, key)
         if "scripted" in used - llms.keys():
-            llms["scripted"] = _scripted_llm(settings)
+            llms["scripted"] = _talker(settings)
         environment = settings.tool_environment(self._environment)
         tools = Toolbox(HttpTools(environment), PythonTools(settings.python_tool_modules))
         async with AsyncExitStack() as stack:
@@ -349,11 +349,8 @@ def _speech(settings: Settings) -> tuple[Stt, Tts]:
     return stt, EspeakTts(helpers=settings.tts_helpers)
 
 
-def _scripted_llm(settings: Settings) -> ScriptedLlm:
-    """Says 4 words with 7 tokens, as models do, and a full stop after every 14."""
-    cycle = ["wo", "rd ", "wo", "rd ", "wo", "rd ", "word ", "wo", "rd ", "wo", "rd ", "wo", "rd ", "word. "]
-    words = [Words(cycle[n % len(cycle)]) for n in range(settings.llm_tokens)]
-    return ScriptedLlm(lambda request: words, first_ms=settings.llm_first_token_ms, part_ms=settings.llm_token_ms)
+def _talker(settings: Settings) -> ScriptedLlm:
+    return talker(settings.llm_tokens, first_ms=settings.llm_first_token_ms, token_ms=settings.llm_token_ms)
 
 
 async def serve(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.core.request import Hearing, Request
-from app.ports import Fault, Heard, Mark, Part, Pcm, ProviderError, SpeechChunk
+from app.ports import Fault, Heard, Mark, Part, Pcm, ProviderError, SpeechChunk, Words
 from flows.model import Voice
 
 WORDS_PER_S = 2.6
@@ -322,3 +322,22 @@ class ScriptedLlm:
         if callable(self._script):
             return self._script(request)
         return self._script[number] if number < len(self._script) else (Fault.broken,)
+
+
+TALK = ("wo", "rd ", "wo", "rd ", "wo", "rd ", "word ", "wo", "rd ", "wo", "rd ", "wo", "rd ", "word. ")
+"""A sentence of 8 words in 14 tokens, which is about what models make of words."""
+
+
+def talker(tokens: int, *, first_ms: float, token_ms: float) -> ScriptedLlm:
+    """Answers everything with so many tokens of talk.
+
+    Between the first token and the next end of a sentence nobody waits for a token, so those in between come with the
+    last one, when that is due: fewer timers, the same times.
+    """
+    lines: list[Line] = [Words(TALK[0])]
+    for start in range(0, tokens, len(TALK)):
+        some = TALK[: tokens - start]
+        text = "".join(some if start else some[1:])
+        if text:
+            lines += [Pause((len(some) - (not start)) * token_ms), Words(text)]
+    return ScriptedLlm(lambda request: lines, first_ms=first_ms)

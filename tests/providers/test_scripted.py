@@ -10,7 +10,7 @@ import pytest
 
 from app.core.request import Hearing, Request
 from app.ports import Fault, Heard, Pcm, ProviderError, Words
-from app.providers.scripted import CHUNK_MS, STALL, Line, Pause, ScriptedLlm, ScriptedStt, ScriptedTts
+from app.providers.scripted import CHUNK_MS, STALL, TALK, Line, Pause, ScriptedLlm, ScriptedStt, ScriptedTts, talker
 from flows.model import Flow, Step, Texts, Voice
 from tests.support.virtual import run
 
@@ -67,6 +67,23 @@ def test_a_stalled_model_is_remembered_as_cancelled() -> None:
             await asyncio.wait_for(words(llm), 3600)
         assert llm.asked[0].cancelled
         assert not llm.asked[0].ended
+
+    run(story())
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 14, 15, 28, 39])
+def test_a_talker_has_its_first_token_and_each_end_of_a_sentence_when_they_are_due(tokens: int) -> None:
+    async def story() -> None:
+        begin = now_ms()
+        text, times = "", []
+        async for part in talker(tokens, first_ms=50, token_ms=10).reply(ASKED):
+            assert isinstance(part, Words)
+            text += part.text
+            times.append(now_ms() - begin)
+        each = [TALK[at % len(TALK)] for at in range(tokens)]
+        ends = {0, *range(13, tokens, 14), tokens - 1}
+        assert text == "".join(each)
+        assert times == [50 + 10 * at for at in sorted(ends)]
 
     run(story())
 
