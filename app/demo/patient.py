@@ -11,8 +11,8 @@ from typing import Final
 
 import numpy as np
 
-from app.load.phone import Pcm, Phone
-from app.ports import Tts
+from app.load.phone import Phone
+from app.ports import Pcm, Tts
 from flows.model import Voice
 
 QUIET_S: Final = 0.5  # of the agent's silence before a person answers

@@ -14,6 +14,7 @@ from app.demo.backend import clinic_backend
 from app.demo.clinic import Appointment, appointments
 from app.demo.patient import Patient
 from app.load.phone import Phone, dial
+from app.load.results import What
 from app.providers.espeak import EspeakTts
 from app.runtime.actor import Seen
 from app.screen import print_entry
@@ -79,8 +80,8 @@ def _conclude(
     console: Console, folder: Path, calls: list[str], phone: Phone, patient: Patient, booked: list[Appointment]
 ) -> list[str]:
     failures = []
-    barge_in = phone.barge_in_ms()
-    response = phone.response_ms()
+    barge_in = phone.measured(What.barge_in)
+    response = phone.measured(What.response)
     wanted = [one for one in booked if (one.day, one.part) == (patient.final_day, patient.part)]
     if len(booked) != 1 or not wanted:
         failures.append(
@@ -88,7 +89,7 @@ def _conclude(
         )
     if phone.heard.outcome != "booked" and phone.heard.error:
         failures.append(f"the call failed: {phone.heard.error}")
-    if not barge_in or max(barge_in) > MAX_BARGE_IN_MS or not phone.heard.clears:
+    if not barge_in or max(barge_in) > MAX_BARGE_IN_MS or not phone.ear.clears:
         failures.append(f"the interruption did not stop the agent: {barge_in or 'it never happened'} ms")
     if not patient.corrected:
         failures.append("the day was never corrected")

@@ -1,26 +1,25 @@
-"""A simulated phone on the plain protocol: it sends a frame every 20 ms, keeps what it hears, and times both.
-
-What it reports is true at the caller's ear: it comes from the audio and messages that arrived, not from the server.
-"""
+"""A telephone that code talks into: for a caller who decides by what was heard, as no scenario can."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 import numpy as np
 from msgspec import Struct, field
-from numpy.typing import NDArray
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
 
-FRAME_MS: Final = 20
-AUDIBLE_PEAK: Final = 250  # of 32,768: below this a frame counts as silence
+from app.load.clock import Clock
+from app.load.ear import Ear
+from app.load.line import FRAME_S, Line, Trouble
+from app.load.measure import Act, Judge, Kind
+from app.load.plain import PlainLine
+from app.load.results import CallResult, What
+from media.audio import FULL_SCALE, Pcm, frame_samples
+
+AUDIBLE_PEAK: Final = 250  # of 32,768: a frame of ours that is softer counts as silence
 ROOM_NOISE_SIGMA: Final = 12.0  # a real line is never digitally silent
-SILENCE_S: Final = 0.3  # shorter gaps between audible frames belong to speech
-
-Pcm = NDArray[np.int16]
+DIGIT_MS: Final = 100
 
 
 class Caption(Struct, frozen=True):
@@ -28,23 +27,10 @@ class Caption(Struct, frozen=True):
     text: str
 
 
-class Utterance(Struct):
-    """One time that this caller spoke: when its first and last audible frames left."""
-
-    began_s: float
-    ended_s: float
-    interrupting: bool
-
-
 class Heard(Struct):
-    """What arrived, with the loop's time in seconds."""
+    """What was told. Times are `perf_counter` seconds, as everywhere here."""
 
-    call: str = ""
-    resume: str = ""
     captions: list[Caption] = field(default_factory=list)
-    frames: int = 0
-    audible: list[float] = field(default_factory=list)  # when each audible agent frame was played to its end
-    clears: list[float] = field(default_factory=list)
     cause: str = ""
     outcome: str = ""
     error: str = ""
@@ -53,50 +39,62 @@ class Heard(Struct):
 class Phone:
     """Use `dial`. Everything is on one loop."""
 
-    def __init__(self, socket: ClientConnection, rate_hz: int) -> None:
-        self.rate_hz = rate_hz
+    def __init__(self, line: Line, clock: Clock) -> None:
         self.heard = Heard()
         self.over = asyncio.Event()
-        self.on_caption: Callable[[Caption], None] | None = None
-        self._socket = socket
-        self._frame = rate_hz * FRAME_MS // 1000
+        self.rate_hz = line.codec.rate_hz
+        self.ear = Ear(line.codec, tells_clears=line.clears)
+        self._line = line
+        self._result = CallResult(0, "phone", 0.0)
+        self._judge = Judge(self._result, self.ear, clock.was_late, time.perf_counter())
+        self._act: Act | None = None
+        self._size = frame_samples(self.rate_hz)
         self._outgoing: Pcm = np.zeros(0, dtype=np.int16)
-        self.said: list[Utterance] = []
-        self._utterance: Utterance | None = None
         self._spoken = asyncio.Event()
-        self._spoken.set()
-        self._plays_until_s = 0.0
-        self._rng = np.random.default_rng(7)
-        self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
+        self._rng = np.random.default_rng(7)
 
     # What the caller does
 
     async def say(self, pcm: Pcm, *, interrupting: bool = False) -> None:
-        """Speak; returns when the last frame has left."""
-        self._outgoing = np.concatenate((self._outgoing, pcm))
-        self._utterance = Utterance(0.0, 0.0, interrupting)
-        self.said.append(self._utterance)
+        """Speak; returns when the last frame has left, or the call is over."""
+        self._begin(Kind.interrupt if interrupting else Kind.say)
+        self._outgoing = pcm
         self._spoken.clear()
-        await self._spoken.wait()
+        if not self.over.is_set():
+            await self._spoken.wait()
 
     async def key(self, digits: str, *, gap_ms: int = 180) -> None:
+        act = self._begin(Kind.digits)
         for digit in digits:
-            await self._send({"type": "digit", "digit": digit})
+            act.end_s = time.perf_counter()
+            act.onset_s = act.onset_s or act.end_s
+            self._line.digit(digit, DIGIT_MS)
             await asyncio.sleep(gap_ms / 1000)
 
     async def hang_up(self) -> None:
-        await self._send({"type": "stop"})
+        self._end()
+        await self._line.hang_up()
+
+    def _begin(self, kind: Kind) -> Act:
+        self._judge.settle(self._act, time.perf_counter())
+        self._act = Act(kind)
+        return self._act
+
+    def _end(self) -> None:
+        self.over.set()
+        self._spoken.set()
+        self._changed.set()
 
     # What the caller notices
 
     def quiet_for(self) -> float:
         """Seconds since the agent was last audible."""
-        return self._loop.time() - self.last_audible_s
+        return time.perf_counter() - self.ear.last_end_s
 
     @property
     def last_audible_s(self) -> float:
-        return self.heard.audible[-1] if self.heard.audible else 0.0
+        return self.ear.last_end_s
 
     async def changed(self, timeout_s: float) -> None:
         """Returns when something was heard, or after the timeout."""
@@ -109,126 +107,60 @@ class Phone:
 
     # What it was like
 
-    def barge_in_ms(self) -> list[int]:
-        """For each interruption: from our first audible frame to the agent's last one before a real silence."""
-        out = []
-        for utterance in self.said:
-            if utterance.interrupting and utterance.began_s:
-                last_s = utterance.began_s
-                for at_s in self.heard.audible:
-                    if at_s > last_s + SILENCE_S:
-                        break
-                    last_s = max(last_s, at_s)
-                out.append(round((last_s - utterance.began_s) * 1000))
-        return out
+    def measured(self, what: What) -> list[int]:
+        """In milliseconds; of the latest thing done, once the next was begun or the call is over."""
+        if self.over.is_set():
+            self._judge.settle(self._act, time.perf_counter())
+            self._act = None
+        return [round(one.ms) for one in self._result.measures if one.what is what]
 
-    def response_ms(self) -> list[int]:
-        """For each utterance: from our last audible frame to the agent's next one."""
-        out = []
-        for utterance in self.said:
-            after = [at_s for at_s in self.heard.audible if at_s > utterance.ended_s + SILENCE_S / 2]
-            if after and utterance.ended_s:
-                out.append(round((after[0] - utterance.ended_s) * 1000))
-        return out
+    # Every 20 ms
 
-    # The connection
-
-    async def start(self, **options: Any) -> None:
-        await self._send({"type": "start", "rate": self.rate_hz, "captions": True, **options})
-
-    async def run(self) -> None:
-        """Send and receive until the call is over; the owner's task."""
-        async with asyncio.TaskGroup() as group:
-            sender = group.create_task(self._speak())
-            try:
-                await self._listen()
-            finally:
-                self.over.set()
-                self._spoken.set()
-                self._changed.set()
-                sender.cancel()
-
-    async def _speak(self) -> None:
-        due_s = self._loop.time()
-        try:
-            while True:
-                await self._socket.send(self._next_frame().tobytes())
-                due_s = max(due_s + FRAME_MS / 1000, self._loop.time() - 0.1)
-                await asyncio.sleep(max(0.0, due_s - self._loop.time()))
-        except ConnectionClosed:
-            pass
-
-    def _next_frame(self) -> Pcm:
-        room = self._rng.normal(0, ROOM_NOISE_SIGMA, self._frame)
-        frame, self._outgoing = self._outgoing[: self._frame], self._outgoing[self._frame :]
+    def frame(self, now_s: float) -> None:
+        frame, self._outgoing = self._outgoing[: self._size], self._outgoing[self._size :]
+        if len(frame) and self._act is not None and int(np.abs(frame.astype(np.int32)).max()) >= AUDIBLE_PEAK:
+            self._act.onset_s = self._act.onset_s or now_s
+            self._act.end_s = now_s + FRAME_S
+        room = self._rng.normal(0, ROOM_NOISE_SIGMA, self._size)
         room[: len(frame)] += frame
-        if self._utterance is not None and len(frame) and int(np.abs(frame.astype(np.int32)).max()) >= AUDIBLE_PEAK:
-            self._utterance.ended_s = self._loop.time()
-            self._utterance.began_s = self._utterance.began_s or self._utterance.ended_s
+        self._line.send(self._line.codec.encode(np.clip(room, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)))
         if not len(self._outgoing):
             self._spoken.set()
-        return np.clip(room, -32768, 32767).astype("<i2")
 
-    async def _listen(self) -> None:
-        try:
-            async for message in self._socket:
-                if isinstance(message, bytes):
-                    self._hear(np.frombuffer(message, dtype="<i2"))
-                else:
-                    self._read(msgspec.json.decode(message))
-                self._changed.set()
-        except ConnectionClosed as closed:
-            if not self.heard.outcome and not self.heard.error:
-                self.heard.error = f"closed: {closed.rcvd.code if closed.rcvd else 'no close frame'}"
+    # What the line tells
 
-    def _hear(self, frame: Pcm) -> None:
-        """Played one after the other, as a telephone does: what comes early waits its turn."""
-        self.heard.frames += 1
-        self._plays_until_s = max(self._plays_until_s, self._loop.time()) + len(frame) / self.rate_hz
-        if len(frame) and int(np.abs(frame.astype(np.int32)).max()) >= AUDIBLE_PEAK:
-            self.heard.audible.append(self._plays_until_s)
+    def audio(self, payload: bytes, at_s: float, media_s: float | None) -> None:
+        self.ear.audio(payload, at_s, media_s)
+        self._changed.set()
 
-    def _clear(self, now_s: float) -> None:
-        self.heard.clears.append(now_s)
-        self._plays_until_s = min(self._plays_until_s, now_s)
-        while self.heard.audible and self.heard.audible[-1] > now_s + FRAME_MS / 1000:
-            self.heard.audible.pop()
+    def cleared(self, at_s: float) -> None:
+        self.ear.clear(at_s)
 
-    def _read(self, message: dict[str, Any]) -> None:
-        now_s = self._loop.time()
-        match message:
-            case {"type": "started", "call": call, "resume": resume}:
-                self.heard.call, self.heard.resume = call, resume
-            case {"type": "caption", "text": text}:
-                caption = Caption(now_s, text)
-                self.heard.captions.append(caption)
-                if self.on_caption is not None:
-                    self.on_caption(caption)
-            case {"type": "clear"}:
-                self._clear(now_s)
-            case {"type": "ended", "cause": cause, "outcome": outcome}:
-                self.heard.cause, self.heard.outcome = cause, outcome
-            case {"type": "error", "code": code, "reason": reason}:
-                self.heard.error = f"{code}: {reason}"
-            case _:
-                pass
+    def caption(self, who: str, text: str) -> None:
+        self.heard.captions.append(Caption(time.perf_counter(), text))
+        self._changed.set()
 
-    async def _send(self, message: dict[str, Any]) -> None:
-        try:
-            await self._socket.send(msgspec.json.encode(message).decode())
-        except ConnectionClosed:
-            self.over.set()
+    def ended(self, cause: str, outcome: str) -> None:
+        self.heard.cause, self.heard.outcome = cause, outcome
+        self._end()
+
+    def failed(self, kind: Trouble) -> None:
+        self.heard.error = kind
+        self._end()
 
 
 @asynccontextmanager
-async def dial(url: str, rate_hz: int = 16000, **options: Any) -> AsyncIterator[Phone]:
-    """A phone in a call; `options` go into the start message. Raises `OSError` where nobody answers."""
-    async with connect(url, max_size=2**20, compression=None) as socket:
-        phone = Phone(socket, rate_hz)
-        await phone.start(**options)
-        async with asyncio.TaskGroup() as group:
-            running = group.create_task(phone.run())
-            try:
-                yield phone
-            finally:
-                running.cancel()
+async def dial(url: str, rate_hz: int = 16000, *, caller: str = "") -> AsyncIterator[Phone]:
+    """A phone in a call on the plain protocol. Raises `Refused` and `LineError`."""
+    clock = Clock()
+    line = PlainLine(url, rate_hz=rate_hz, caller=caller)
+    phone = Phone(line, clock)
+    await line.connect(phone)
+    clock.add(phone)
+    async with asyncio.TaskGroup() as group:
+        ticking = group.create_task(clock.run())
+        try:
+            yield phone
+        finally:
+            ticking.cancel()
+            await phone.hang_up()
