@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import gc
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -44,6 +45,7 @@ SLOTS: Final = FRAME_MS  # of 1 ms: telephones do not send all at once
 MOST: Final = 100
 STAGGER: Final = 37  # frames that one telephone is ahead of another
 MEDIA_GOAL: Final = "1.2"
+PORTS: Final = range(20_000, 30_000)  # of SIP
 
 SPOKEN: Final[Sequence[tuple[str, Callable[[], Codec], bool, str]]] = (
     ("PCMU", Pcmu, False, MEDIA_GOAL),
@@ -87,11 +89,22 @@ def media_alone() -> Iterator[Server]:
 
 @contextmanager
 def whole() -> Iterator[Server]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind((LOCALHOST, 0))
-        port = free.getsockname()[1]
+    port = _free_port()
     with running(extra={"VOICEGATE_SIP_PORT": str(port)}) as server:
         yield Server(server.pid, port)
+
+
+def _free_port() -> int:
+    """Over UDP and TCP, and none that the system itself gives to a connection meanwhile."""
+    for port in random.sample(PORTS, len(PORTS)):
+        try:
+            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                with socket.socket(socket.AF_INET, kind) as free:
+                    free.bind((LOCALHOST, port))
+        except OSError:
+            continue
+        return port
+    raise RuntimeError("no port is free for SIP")
 
 
 ServerOf = Callable[[], AbstractContextManager[Server]]
