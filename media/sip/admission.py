@@ -16,6 +16,7 @@ from media.sip.legs import Legs
 from media.sip.negotiation import Local, Negotiation
 from media.sip.port import MediaPort, NoPort
 from media.sip.session import Session
+from media.source import source
 
 RESUME_S: Final = 60  # for which a lost dialog may be replaced by a new one
 MAX_RESUMABLE: Final = 10_000
@@ -152,7 +153,7 @@ def _leg_request(call: InboundCall, user: str, resume: str) -> LegRequest:
     return LegRequest(
         transport="sip",
         peer=call.source.host,
-        source=call.source.host,
+        source=source(call.source.host, {}, ()),
         caller=caller,
         called=called,
         identity=user,

@@ -18,11 +18,11 @@ from app.api.dial import Wanted
 from app.dialler.guard import Permit
 from app.ports import StoreError
 from media.leg import CloseCode
+from media.sip import admission, streams
 from media.sip import guard as guards
 from media.sip import message as sip
 from media.sip import port as ports
 from media.sip import session as sessions
-from media.sip import streams
 from media.sip.auth import Answerer, Credentials
 from media.sip.guard import MAX_UNKNOWN_PER_S, Trust
 from media.sip.message import Hop
@@ -271,6 +271,15 @@ async def test_streams_of_strangers_are_few_and_short(tmp_path: Path, monkeypatc
         await server.until(lambda: not found.all)
         assert not found.strangers
         assert not found.per_address
+
+
+@pytest.mark.parametrize(
+    ("host", "counted"), [("2001:db8:1:2::7", "2001:db8:1:2::/64"), ("::ffff:192.0.2.7", "192.0.2.7"), (LOCALHOST,) * 2]
+)
+def test_calls_of_one_ipv6_network_count_together(host: str, counted: str) -> None:
+    call = mock.Mock(source=Hop("udp", host, 5060), identity=("caller", "called"))
+    request = admission._leg_request(call, "", "")
+    assert (request.peer, request.source) == (host, counted)
 
 
 async def test_streams_of_one_ipv6_network_count_together() -> None:
