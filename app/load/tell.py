@@ -1,0 +1,162 @@
+"""How a run's results read in a terminal."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from app.load import figures
+from app.load.figures import Change, Figure, Summary
+from app.load.limits import number
+from app.load.record import Capacity, Judged, Record
+from app.load.results import What
+
+SURE_OF_P99: Final = 100  # with fewer, a p99 is hardly more than the largest
+OWN_SHARE: Final = 0.05  # of all measurements: the tester was too slow for the run
+
+LABELS: Final = {
+    What.set_up: "call set-up",
+    What.response: "response",
+    What.key_response: "response to keys",
+    What.barge_in: "barge-in, to silence",
+    What.to_clear: "barge-in, to clear",
+    What.key_barge_in: "barge-in by key",
+    What.hold: "hold, resumed",
+    What.gap: "gap in speech",
+    What.resume: "resumed call",
+}
+SHARES: Final = {
+    "late": "late frames",
+    "unyielded": "interruptions it talked over",
+    "stopped_by_noise": "stopped by noise",
+    "stopped_by_backchannel": "stopped by backchannel",
+    "false_ends": "came in too early",
+    "missed_ends": "did not answer",
+    "resumed": "dropped calls resumed",
+    "refused": "calls refused",
+    "failed": "calls failed",
+    "unexpected": "calls ended otherwise than expected",
+}
+SERVER: Final = {
+    "cpu_ms": "CPU, ms per call-second",
+    "memory_mb_per_call": "memory, MB per call",
+    "loop_lag_p99_ms": "event-loop lag p99, ms",
+    "barge_in_p99_ms": "its own part of barge-in p99, ms",
+    "late_share": "frames that left late, share",
+    "refused": "calls refused",
+}
+
+
+def show(out: Console, record: Record) -> None:
+    """All of it, in the order in which a person wants to know."""
+    made = figures.summary(record.calls)
+    for trouble in record.troubles:
+        out.print(f"[bold red]not whole:[/] {escape(trouble)}", soft_wrap=True)
+    out.print(
+        f"[bold]{made.up} of {made.calls} calls were up[/], {record.peak_calls} at once, {made.call_seconds:,.0f}"
+        f" call-seconds in {record.seconds:,.0f} s{'; stopped before its time' if record.stopped else ''}",
+        soft_wrap=True,
+    )
+    if made.figures:
+        out.print(_figures(made))
+    for name, share in made.shares.items():
+        if share.part or name == "late":
+            out.print(f"  {SHARES[name]}: {share.value:.2%} ({share.part:,} of {share.of:,})", soft_wrap=True)
+    for kind, count in made.errors.items():
+        out.print(f"  [red]{escape(kind)}[/]: {count}", soft_wrap=True)
+    if whole := server_values(record):
+        out.print("server: " + ", ".join(f"{SERVER[name]} {value:g}" for name, value in whole.items()), soft_wrap=True)
+    out.print(tester(record, made), soft_wrap=True)
+    if warning := slow_tester(made):
+        out.print(f"[yellow]{warning}[/]", soft_wrap=True)
+    if record.capacity is not None:
+        show_capacity(out, record.capacity)
+    show_judged(out, record.judged)
+
+
+def server_values(record: Record) -> dict[str, float]:
+    """Of the whole run, where the server is ours."""
+    last = record.server[-1].values if record.server else {}
+    return {name: last[name] for name in SERVER if name in last} if "cpu_ms" in last or "late_share" in last else {}
+
+
+def tester(record: Record, made: Summary) -> str:
+    each = f", {record.tester_cpu_ms / made.call_seconds:.2f} ms per call-second" if made.call_seconds else ""
+    processes = f"{record.tester_processes} processes" if record.tester_processes > 1 else "one process"
+    return (
+        f"tester: {record.tester_cpu_ms / 1000:,.1f} s of CPU in {processes}{each};"
+        f" its clocks were late by {record.tester_late_ms:,.0f} ms in all"
+    )
+
+
+def measured(made: Summary) -> int:
+    return sum(one.count + one.own for one in made.figures.values())
+
+
+def slow_tester(made: Summary) -> str:
+    """Why the figures of the run say little; empty where they are sound."""
+    if not made.own or made.own <= OWN_SHARE * (measured(made) + made.own):
+        return ""
+    return (
+        f"the tester itself was too slow for {made.own:,} measurements, which were left out:"
+        " give it more processes, a core of its own, or fewer calls"
+    )
+
+
+def _figures(made: Summary) -> Table:
+    table = Table("ms", "n", "p50", "p90", "p95", "p99", "max", box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for what, one in made.figures.items():
+        values = (one.p50, one.p90, one.p95, one.p99, one.max)
+        table.add_row(LABELS[what], counted(one), *(f"{value:,.0f}" for value in values))
+    return table
+
+
+def counted(one: Figure) -> str:
+    return f"{one.count:,} (+{one.own:,} own)" if one.own else f"{one.count:,}"
+
+
+def show_judged(out: Console, judged: Sequence[Judged]) -> None:
+    for one in judged:
+        name = one.condition.partition(" ")[0]
+        found = "not measured" if one.value is None else number(one.value, name)
+        mark = "[bold red]fails[/]" if one.broken else "[green]holds[/]"
+        words = f"if {one.condition}"
+        out.print(f"{mark} {escape(words)}: {escape(found)}", soft_wrap=True)
+
+
+def show_capacity(out: Console, capacity: Capacity) -> None:
+    out.print(f"[bold]{capacity_words(capacity)}[/] {escape(capacity.why)}", soft_wrap=True)
+
+
+def capacity_words(capacity: Capacity) -> str:
+    if not capacity.most:
+        return "no number of calls held the limits:"
+    more = "at least " if capacity.bound else ""
+    return f"{more}{capacity.most} calls held all limits:"
+
+
+def show_comparison(out: Console, changes: Sequence[Change], name: str) -> None:
+    if not changes:
+        out.print(f"nothing that {escape(name)} measured, too", soft_wrap=True)
+        return
+    table = Table(
+        f"against {escape(name)}", "before", "now", "ratio", "", box=None, header_style="dim", padding=(0, 2, 0, 0)
+    )
+    for column in table.columns[1:4]:
+        column.justify = "right"
+    for one in changes:
+        ratio = f"{one.ratio:.2f}" if one.ratio is not None else "-"
+        table.add_row(one.name, number(one.before, one.name), number(one.after, one.name), ratio, verdict(one))
+    out.print(table)
+
+
+def verdict(change: Change) -> str:
+    """All compared figures are better when they are less, but one."""
+    if not change.sure:
+        return "within chance"
+    less = change.after < change.before
+    return "better" if less != (change.name == "resumed_share") else "worse"
