@@ -40,6 +40,8 @@ _UTF8 = 1
 _POSITION_CHARACTER = 1
 _RATE = 1
 _EVENT_END, _EVENT_WORD = 0, 1
+_SEED = 1
+"""Voices flutter by chance: with this, what is said again is the same sample for sample."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _VOICE = re.compile(r"([A-Za-z0-9-]{1,32})(?:\+([A-Za-z0-9]{1,24}))?")
@@ -176,6 +178,7 @@ class Engine:
         """Give chunks and word beginnings to `sink` until the end or until it answers False. Raises `Refused`."""
         self._choose(ask.voice)
         self._library.espeak_SetParameter(_RATE, ask.rate_wpm, 0)
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(_SEED))
         self._sink, self._error = sink, None
         text = ask.text.encode() + b"\0"
         self._library.espeak_Synth(text, len(text), 0, _POSITION_CHARACTER, 0, _UTF8, None, None)

@@ -46,7 +46,6 @@ class History(Struct):
     played: Sequence[Played]
     clears: Sequence[float]
     until_s: float  # it was listened to until then
-    late_s: float = 0.0  # the most that the tester's own clock was late meanwhile
 
 
 class Finding(Struct):
@@ -108,7 +107,8 @@ def _answers(history: History) -> Finding:
 def _holes(history: History, since_s: float) -> list[tuple[float, float, bool]]:
     """Start, end and whether it is a stop, of those that end after `since_s`."""
     ends = [stretch.end_s for stretch in history.played]
-    starts = [*(stretch.start_s for stretch in history.played[1:]), history.until_s]
+    starts = [stretch.start_s for stretch in history.played[1:]]
+    starts += [history.until_s] * bool(ends)
     holes = []
     for start_s, end_s in zip(ends, starts, strict=True):
         if end_s <= since_s or end_s - start_s < HOLD_S:

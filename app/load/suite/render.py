@@ -1,6 +1,6 @@
 """Moments to sound: what the caller's microphone takes up, and when in it the caller really speaks."""
 
-import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -51,16 +51,30 @@ class Rendered(Struct, frozen=True):
 
 
 class Renderer:
-    """Everything that is said is synthesized once."""
+    """Everything is made once.
+
+    espeak's voices flutter by chance, from the same beginning in each of its processes: only with speech of its own,
+    in the same order, is a moment the same sample for sample.
+    """
 
     def __init__(self, tts: Tts) -> None:
         self._tts = tts
         self._spoken: dict[tuple[str, Voice], Wave] = {}
         self._rooms: dict[Room, Pcm] = {}
+        self._made: dict[str, Rendered] = {}
         self._babble: Wave | None = None
-        self._lock = asyncio.Lock()
+
+    async def all(self, moments: Sequence[Moment]) -> None:
+        for moment in moments:
+            await self.moment(moment)
+            await self.room(moment.room)
 
     async def moment(self, moment: Moment) -> Rendered:
+        if moment.name not in self._made:
+            self._made[moment.name] = await self._make(moment)
+        return self._made[moment.name]
+
+    async def _make(self, moment: Moment) -> Rendered:
         rng = np.random.default_rng(moment.seed)
         pieces: list[Wave] = []
         spans: list[Span] = []
@@ -111,9 +125,8 @@ class Renderer:
     async def _noise(self, kind: Noise, samples: int, rng: np.random.Generator) -> Wave:
         if kind is not Noise.babble:
             return noise.make(kind, samples, rng)
-        async with self._lock:
-            if self._babble is None:
-                self._babble = await self._make_babble()
+        if self._babble is None:
+            self._babble = await self._make_babble()
         start = int(rng.integers(len(self._babble)))
         return np.take(self._babble, np.arange(start, start + samples), mode="wrap")
 

@@ -89,6 +89,18 @@ def show(out: Console, outcomes: Sequence[Outcome]) -> None:
     out.print(kinds)
 
 
+def show_faults(out: Console, outcomes: Sequence[Outcome]) -> None:
+    """One line for each moment that was not right. Its words are the suite's own, nobody's."""
+    for outcome in sorted(outcomes, key=lambda outcome: outcome.moment.name):
+        moment, finding = outcome.moment, outcome.finding
+        why = outcome.error or (finding.why if finding is not None and not finding.ok else "")
+        if why and not outcome.own:
+            where = (
+                f"{moment.voice.name} {moment.level_dbfs:.0f} dBFS, {moment.room.noise}, {moment.band}, {moment.wire}"
+            )
+            out.print(f"{moment.name}: {why}: {moment.said!r} ({where}, {moment.wire}) {outcome.call}")
+
+
 ROWS: Final = (
     ("yield_rate", "yield rate", "yields"),
     ("yield_p50_ms", "onset to silence, median", ""),

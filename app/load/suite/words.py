@@ -91,7 +91,7 @@ HELD_OUT: Final = Words(
         "en-us+m8",
         "en-gb-x-rp",
         "en-gb-scotland",
-        "en-029",
+        "en-gb-x-gbclan",
     ),
     interruptions=(
         "hang on a minute",
