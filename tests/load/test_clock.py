@@ -42,8 +42,8 @@ async def test_members_are_spread_over_the_slots_and_all_get_as_many_frames() ->
         await frames(members[0], 10)
     counts = {len(member.at_s) for member in members}
     assert max(counts) - min(counts) <= 1
-    one_round = [member.at_s[3] for member in members[:SLOTS]]
-    assert len({round(at_s, 4) for at_s in one_round}) > SLOTS // 2
+    rounds = [[member.at_s[at] for member in members] for at in range(9)]
+    assert max(max(one) - min(one) for one in rounds) > 0.01
 
 
 async def test_its_pace_is_real_time_in_the_mean() -> None:
@@ -96,6 +96,7 @@ async def test_a_clock_that_was_stopped_does_not_send_everything_at_once() -> No
         await frames(member, 2)
         held = len(member.at_s)
         time.sleep(0.4)  # noqa: ASYNC251  # the loop is held up on purpose
+        went_on_s = time.perf_counter()
         await asyncio.sleep(0.03)
-        assert len(member.at_s) - held < 10
+        assert len(member.at_s) - held < (time.perf_counter() - went_on_s) / 0.02 + 8
     assert clock.missed_slots >= 300
