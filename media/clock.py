@@ -24,8 +24,8 @@ Failed = Callable[[Exception], None]
 class Ticker:
     """Calls `tick` of everything added, on an absolute schedule. Its task runs `run` until it is cancelled.
 
-    Before that it calls the first steps of those that have one: the same code for all of them in a row, as the
-    processor likes it, takes a sixth less than all the code for one after the other.
+    Before that it calls the first steps of those that have one. So what they hear is decided before anything they say
+    leaves; and the same code for all of them in a row takes a sixth less than all the code for one after the other.
 
     A tickable that raises is discarded and its exception is given to the handler that came with it.
     """
@@ -35,7 +35,10 @@ class Ticker:
         self._failed: dict[Tickable, Failed] = {}
         self._first: dict[Tickable, Step] = {}
         self._all: tuple[Tickable, ...] = ()
-        self._steps: tuple[tuple[Tickable, Step], ...] = ()  # renewed at every change, so that a tick may change it
+        self._firsts: tuple[
+            tuple[Tickable, Step], ...
+        ] = ()  # both renewed at every change, so that a tick may change it
+        self._ticks: tuple[tuple[Tickable, Step], ...] = ()
         self.missed_ticks = 0
         self.lag_s = Histogram(LAG_BOUNDS_S)  # how late each tick began: how long others held the loop up
         self.busy_ms = 0.0  # spent in ticks so far
@@ -61,11 +64,18 @@ class Ticker:
 
     def _renew(self) -> None:
         self._all = tuple(self._failed)
-        self._steps = (*self._first.items(), *((tickable, tickable.tick) for tickable in self._all))
+        self._firsts = tuple(self._first.items())
+        self._ticks = tuple((tickable, tickable.tick) for tickable in self._all)
+
+    def first(self, now_ms: int) -> None:
+        self._run(self._firsts, now_ms)
 
     def tick(self, now_ms: int) -> None:
+        self._run(self._ticks, now_ms)
+
+    def _run(self, steps: tuple[tuple[Tickable, Step], ...], now_ms: int) -> None:
         failed_of = self._failed
-        for tickable, step in self._steps:
+        for tickable, step in steps:
             try:
                 if tickable in failed_of:
                     step(now_ms)
@@ -80,10 +90,16 @@ class Ticker:
         while True:
             now_ms = loop.time() * 1000
             self.lag_s.observe(max(0.0, now_ms - due_ms) / 1000)
+            began_ms = now_ms
+            if self._firsts:
+                self.first(int(now_ms))
+                self.busy_ms += loop.time() * 1000 - now_ms
+                await asyncio.sleep(0)  # whoever was told something acts on it
+                began_ms = loop.time() * 1000
             self.tick(int(now_ms))
             due_ms += self._period_ms
             over_ms = loop.time() * 1000
-            self.busy_ms += over_ms - now_ms
+            self.busy_ms += over_ms - began_ms
             behind_ms = over_ms - due_ms
             if behind_ms > MAX_BEHIND_MS:
                 missed = int(behind_ms // self._period_ms)

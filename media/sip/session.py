@@ -190,6 +190,7 @@ class Session:
             self.audio_stream.hear(now_ms)
 
     def tick(self, now_ms: int) -> None:
+        self._now_ms = now_ms
         stream, leg = self.audio_stream, self.leg
         if stream is None or leg is None:
             return

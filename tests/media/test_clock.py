@@ -141,9 +141,41 @@ def test_first_steps_come_before_anything_ticks_and_a_broken_one_ends_alone() ->
     for name in ("one", "broken", "two"):
         stepping = Stepping(name)
         ticker.add(stepping, errors.append, stepping.first)
+    ticker.first(20)
     ticker.tick(20)
     assert order == ["first one", "first broken", "first two", "tick one", "tick two"]
     assert [str(error) for error in errors] == ["torn"]
     order.clear()
+    ticker.first(40)
     ticker.tick(40)
     assert order == ["first one", "first two", "tick one", "tick two"]
+
+
+async def test_what_was_heard_in_first_steps_is_acted_on_before_the_ticks() -> None:
+    ticker = Ticker(period_ms=5)
+    order: list[str] = []
+    mailbox: asyncio.Queue[str] = asyncio.Queue()
+    over = asyncio.Event()
+
+    class Hearing:
+        def first(self, now_ms: int) -> None:
+            order.append("heard")
+            mailbox.put_nowait("onset")
+
+        def tick(self, now_ms: int) -> None:
+            order.append("said")
+            over.set()
+
+    async def decide() -> None:
+        await mailbox.get()
+        order.append("decided")
+
+    hearing = Hearing()
+    ticker.add(hearing, ignore, hearing.first)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(decide())
+        await asyncio.sleep(0)
+        clock = group.create_task(ticker.run())
+        await over.wait()
+        clock.cancel()
+    assert order[:3] == ["heard", "decided", "said"]
