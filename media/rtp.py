@@ -196,7 +196,8 @@ class RtpReceiver:
         self._last_report = 0  # the middle of the peer's last NTP time
         self._last_report_ms = 0
 
-    def received(self, packet: RtpPacket, now_ms: int) -> None:
+    def received(self, packet: RtpPacket, now_ms: int, *, timed: bool = True) -> None:
+        """`timed`: its timestamp goes on with time. That of a key's packets stands still (RFC 4733, 2.2)."""
         if packet.ssrc != self.ssrc:
             self._begin(packet.ssrc, packet.sequence)
         ahead = (packet.sequence - self.highest) & _SEQUENCE
@@ -205,6 +206,8 @@ class RtpReceiver:
         elif ahead < _SEQUENCE - MAX_MISORDER:
             self._begin(packet.ssrc, packet.sequence)
         self.packets += 1
+        if not timed:
+            return
         before, self._transit = self._transit, now_ms * self._ticks_per_ms - packet.timestamp
         if before is not None:
             moved = abs(self._transit - before)

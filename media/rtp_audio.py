@@ -285,11 +285,12 @@ class RtpAudio:
             return False
         if self._lock is not None and not self._lock.admit(parsed):
             return False
+        now_ms = self._clock() if arrived_ms is None else arrived_ms
         if parsed.payload_type == self._payload_type:
-            now_ms = self._clock() if arrived_ms is None else arrived_ms
             self.receiver.received(parsed, now_ms)
             self.buffer.push(parsed, now_ms)
         elif parsed.payload_type in self._event_types:
+            self.receiver.received(parsed, now_ms, timed=False)  # else it would count as lost: they share one sequence
             digit = self._digits.received(parsed)
             if digit is not None:
                 self._digit(digit)

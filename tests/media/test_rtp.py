@@ -1,14 +1,17 @@
 """RTP, RTCP and digits, against hostile bytes too."""
 
 import contextlib
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from media import rtcp
-from media.digits import DigitReader, DigitSender
+from media.codec import Pcmu
+from media.digits import END_REPEATS, DigitReader, DigitSender
 from media.rtp import RtpError, RtpPacket, RtpReceiver, RtpSender, Stream, mean_opinion
+from media.rtp_audio import RtpAudio
 
 
 @given(st.binary(max_size=80) | st.binary(max_size=80).map(lambda data: b"\x80\x00" + data))
@@ -62,6 +65,41 @@ def test_one_digit_for_each_event_however_often_it_is_sent() -> None:
     packets = [RtpPacket.parse(p) for digit in "1#1" for frame in digits.send(digit, 5) for p in frame]
     assert len(packets) == 21
     assert [d for p in packets + packets if (d := reader.received(p))] == ["1", "#", "1"]
+
+
+def test_keys_are_no_loss_and_no_jitter() -> None:
+    """Sound and keys share one sequence; a real telephone's keys made a flawless line look like one with 20 % lost."""
+    now_ms, pressed = 0, []
+    quiet: Any = lambda *given: None  # noqa: E731
+    stream = RtpAudio(
+        Pcmu(),
+        0,
+        frozenset({101}),
+        ssrc=1,
+        cname="x",
+        heard=quiet,
+        digit=pressed.append,
+        transmit=quiet,
+        transmit_report=quiet,
+        now_ms=lambda: now_ms,
+        lock=True,
+    )
+    peer = RtpSender(7, 0, 8000)
+    digits = DigitSender(peer, 101, 160)
+    lost_packets = 0
+    for key in "31051980":
+        for packets in (*([peer.packet(b"x" * 160, 160)] for _ in range(10)), *digits.send(key, 9)):
+            now_ms += 20
+            for packet in packets:
+                stream.rtp(packet)
+        peer.packet(b"never comes", 160)
+        lost_packets += 1
+        now_ms += 20
+    stream.rtp(peer.packet(b"x" * 160, 160))
+    assert "".join(pressed) == "31051980"
+    assert stream.receiver.lost == lost_packets
+    assert stream.receiver.packets == 8 * (10 + 9 + END_REPEATS - 1)  # the first only shows whose it is
+    assert stream.receiver.jitter_ms < 5
 
 
 def test_a_stream_is_the_first_that_proves_itself() -> None:
