@@ -146,6 +146,8 @@ def ended(call: Call, event: SpeechEnded) -> None:
         call.arm("stt", STT_MS)
     elif not floor.awaited:
         replies.resume(call)
+        if event.speech_ms >= WORD_MS:
+            floor.ended_ms = call.state.now_ms  # it may have been a word of a soft voice: a turn does not end with it
     _await_more(call)
 
 
@@ -369,6 +371,8 @@ def _endpoint_ms(call: Call) -> int:
     if question.kind is not QuestionKind.ask:
         return ENDPOINT_MS["yesno"]
     slot = call.flow.slots[question.slot]
+    if slot.type is not SlotType.yesno and lexicon.is_backchannel(words):
+        return ENDPOINT_MS["more"]
     if slot.type in SPELLED:
         return ENDPOINT_MS["whole" if _is_whole(slot, words) else "text"]
     return ENDPOINT_MS["choice"]

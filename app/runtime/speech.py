@@ -85,6 +85,7 @@ class Spoken:
 
     def resume(self, gen: int) -> None:
         self._playout.resume(gen)
+        self._tick()  # each frame that a hold is shorter is one less to be heard
 
     def cut(self, gen: int) -> None:
         if gen == self._gen:

@@ -352,6 +352,22 @@ class TestEndpointing:
     def test_what_announces_more_is_waited_for(self, words: str) -> None:
         assert self.silence_ms(choosing(), words) == turns.ENDPOINT_MS["more"]
 
+    def test_a_backchannel_answers_no_question_but_yes_or_no(self) -> None:
+        assert self.silence_ms(choosing(), "okay") == turns.ENDPOINT_MS["more"]
+        assert self.silence_ms(confirming(), "okay") == turns.ENDPOINT_MS["yesno"]
+
+    def test_a_soft_word_in_a_turn_moves_its_end(self) -> None:
+        driver = choosing()
+        driver.hear_all()
+        first = begun(driver)
+        driver.post(SpeechEnded(first, 300, True), 300)
+        driver.post(Transcript(first, ""), 20)
+        for speech_ms, moves in ((turns.WORD_MS - 20, False), (turns.WORD_MS, True)):
+            before = driver.state.floor.ended_ms
+            sound = driver.onset()
+            driver.post(SpeechEnded(sound, speech_ms, False), 150)
+            assert (driver.state.floor.ended_ms > before) is moves
+
     def test_words_that_may_be_others_are_waited_for(self) -> None:
         assert self.silence_ms(choosing(), "tea", confidence=0.55) == turns.ENDPOINT_MS["more"]
 
