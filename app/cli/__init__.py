@@ -8,6 +8,7 @@ import typer
 from app.cli.chatting import chat
 from app.cli.dialling import dial, dial_list
 from app.cli.flows import check, graph
+from app.cli.loading import load, load_report
 from app.cli.records import calls, replay_call
 from app.cli.serving import demo, serve
 
@@ -29,6 +30,8 @@ for name, command in (  # in the order in which --help shows them
     ("graph", graph),
     ("calls", calls),
     ("replay", replay_call),
+    ("load", load),
+    ("load-report", load_report),
 ):
     app.command(name)(command)
 

@@ -1,5 +1,6 @@
 """A run as it goes on, in a terminal: what is up, and the four main figures with a small history each."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -110,12 +111,14 @@ class Lines(Silent):
         self._calls = calls
         self._course = Course()
         self._due_s = LINE_S
+        self._over = False
 
     def moment(self, moment: Moment) -> None:
         self._course.add(moment)
         over = moment.over == moment.begun == self._calls
-        if moment.at_s >= self._due_s or over:
-            self._due_s = moment.at_s + LINE_S - 0.5
+        if moment.at_s >= self._due_s or (over and not self._over):
+            self._due_s = math.inf if over else moment.at_s + LINE_S - 0.5
+            self._over = over
             self._out.print(self._line(moment), soft_wrap=True, markup=False)
 
     def note(self, text: str) -> None:

@@ -67,7 +67,9 @@ def show(out: Console, record: Record) -> None:
     for kind, count in made.errors.items():
         out.print(f"  [red]{escape(kind)}[/]: {count}", soft_wrap=True)
     if whole := server_values(record):
-        out.print("server: " + ", ".join(f"{SERVER[name]} {value:g}" for name, value in whole.items()), soft_wrap=True)
+        out.print(
+            "server: " + ", ".join(f"{SERVER[name]} {value:.3g}" for name, value in whole.items()), soft_wrap=True
+        )
     out.print(tester(record, made), soft_wrap=True)
     if warning := slow_tester(made):
         out.print(f"[yellow]{warning}[/]", soft_wrap=True)
@@ -121,11 +123,10 @@ def counted(one: Figure) -> str:
 
 def show_judged(out: Console, judged: Sequence[Judged]) -> None:
     for one in judged:
-        name = one.condition.partition(" ")[0]
-        found = "not measured" if one.value is None else number(one.value, name)
-        mark = "[bold red]fails[/]" if one.broken else "[green]holds[/]"
-        words = f"if {one.condition}"
-        out.print(f"{mark} {escape(words)}: {escape(found)}", soft_wrap=True)
+        name, _, bound = one.condition.partition(" ")
+        found = "was not measured" if one.value is None else number(one.value, name)
+        mark = "[bold red]broken[/]" if one.broken else "[green]held[/]  "
+        out.print(f"{mark} {name}: {found} (fails if {bound})", soft_wrap=True)
 
 
 def show_capacity(out: Console, capacity: Capacity) -> None:
