@@ -182,7 +182,8 @@ class Axes:
     def __init__(
         self, right: float, top: float, across: str, form: Format, *, begin: float = 0.0, whole: bool = False
     ) -> None:
-        """`whole`: what stands upwards is counted."""
+        """`whole`: no number on either side is broken."""
+        self._whole = whole
         self._begin = begin
         self._right = right if right > begin else begin + 1
         self._step = max(_step(top, TICKS), 1.0) if whole else _step(top, TICKS)
@@ -203,7 +204,7 @@ class Axes:
             y = self.y(value)
             parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
             parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{escape(self._form(value))}</text>')
-        step = _step(self._right - self._begin, 7)
+        step = max(_step(self._right - self._begin, 7), 1.0 if self._whole else 0.0)
         value = math.ceil(self._begin / step - 1e-9) * step
         while value <= self._right * (1 + 1e-9):
             parts.append(

@@ -78,7 +78,8 @@ COMMANDS = [command.name or getattr(command.callback, "__name__", "") for comman
 def test_help_names_every_command(inside: Inside) -> None:
     done = inside("--help")
     assert done.status == 0
-    assert sorted(COMMANDS) == ["calls", "chat", "check", "demo", "dial", "dial-list", "graph", "replay", "serve"]
+    kept = ["calls", "chat", "check", "demo", "dial", "dial-list", "graph", "load", "load-report", "replay", "serve"]
+    assert sorted(COMMANDS) == kept
     for name in COMMANDS:
         assert f" {name} " in done.out
     assert inside().out.count("Commands") == 1, "without a command, the same"
