@@ -49,7 +49,9 @@ User = Annotated[str, typer.Option(help="By SIP: who is calling, for servers tha
 Password = Annotated[str, typer.Option(help="By SIP: that user's.", envvar="LOAD_PASSWORD")]
 Srtp = Annotated[bool, typer.Option("--srtp", help="By SIP: encrypted sound, and no call without.")]
 Ca = Annotated[Path | None, typer.Option(help="PEM file of who vouches for the server; else the system's.")]
-Server = Annotated[str, typer.Option(help="Where a Voicegate server has /metrics, if --to does not tell.")]
+Server = Annotated[
+    str, typer.Option(help="Address of a Voicegate server's /metrics, where the one that is called does not tell.")
+]
 Seed = Annotated[int, typer.Option(help="With the same seed, callers make the same choices.", min=0)]
 FailIf = Annotated[
     list[str] | None, typer.Option(help='Such as "barge_in_p99_ms > 300", for status 1; may be repeated.')
