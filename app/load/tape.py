@@ -1,7 +1,6 @@
-"""Recordings of the worst calls: the caller left, the agent right, as the caller heard them."""
+"""Which calls' sound is kept while a run goes on, so that in the end the worst can be heard."""
 
 import wave
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -10,17 +9,15 @@ import numpy as np
 from app.load.caller import Caller
 from app.load.ear import AUDIBLE_RMS
 from app.load.record import Span, Tape
+from app.load.recording import MAX_S, save_recording
 from app.load.worst import weight
 from media.audio import FRAME_MS, FULL_SCALE, Pcm
-from media.codec import Codec, PayloadError
 
 MAX_BYTES: Final = 256 << 20
 """Of sound that one process keeps in memory; calls beyond that are not recorded."""
 
-MAX_S: Final = 600  # of one call, from its beginning
 ESTIMATED_S: Final = 60.0  # at least so long may any call last
 OVERHEAD_BYTES_PER_S: Final = 12_000  # what Python needs around 100 payloads
-SLACK_S: Final = 0.015  # frames that are nearer to their place follow each other
 STEP_MS: Final = 20
 JOIN_S: Final = 0.25  # shorter pauses are not drawn
 ROOM_SHARE: Final = 10  # percent of a caller's time, at least, in which only the room is heard
@@ -90,44 +87,18 @@ def file_name(number: int) -> str:
 
 
 def _write(taped: Taped, folder: Path, origin_s: float) -> Tape:
-    codec, number = taped.caller.line.codec, taped.caller.result.number
-    began_s = taped.said[0][0]
-    seconds = taped.said[-1][0] - began_s + STEP_MS / 1000
-    samples = round(seconds * codec.rate_hz)
-    caller = _track(taped.said, codec, began_s, samples)
-    agent = _track(taped.heard, codec, began_s, samples)
-    with wave.open(str(folder / file_name(number)), "wb") as file:
-        file.setnchannels(2)
-        file.setsampwidth(2)
-        file.setframerate(codec.rate_hz)
-        file.writeframes(np.stack((caller, agent), axis=1).astype("<i2").tobytes())
+    path = folder / file_name(taped.caller.result.number)
+    save_recording(path, taped.said, taped.heard, taped.caller.line.codec)
+    with wave.open(str(path), "rb") as file:
+        rate_hz, samples = file.getframerate(), file.getnframes()
+        sides = np.frombuffer(file.readframes(samples), dtype="<i2").reshape(-1, 2)
     return Tape(
-        number,
-        round(began_s - origin_s, 3),
-        round(seconds, 3),
-        _spans(_levels(caller, codec.rate_hz), None),
-        _spans(_levels(agent, codec.rate_hz), AUDIBLE_RMS),
+        taped.caller.result.number,
+        round(min(side[0][0] for side in (taped.said, taped.heard) if side) - origin_s, 3),
+        round(samples / rate_hz, 3),
+        _spans(_levels(sides[:, 0], rate_hz), None),
+        _spans(_levels(sides[:, 1], rate_hz), AUDIBLE_RMS),
     )
-
-
-def _track(frames: Iterable[tuple[float, bytes]], codec: Codec, began_s: float, samples: int) -> Pcm:
-    made = np.zeros(samples, np.int16)
-    at = 0
-    codec.reset()
-    for start_s, payload in frames:
-        place = round((start_s - began_s) * codec.rate_hz)
-        if abs(place - at) > SLACK_S * codec.rate_hz:
-            at = place
-        length = codec.rate_hz * FRAME_MS // 1000
-        try:
-            pcm = codec.decode(payload) if payload else made[:0]
-        except PayloadError:
-            pcm = made[:0]
-        if len(pcm) and 0 <= at < samples:
-            made[at : at + len(pcm)] = pcm[: samples - at]
-            length = len(pcm)
-        at += length
-    return made
 
 
 def _levels(pcm: Pcm, rate_hz: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
