@@ -235,7 +235,8 @@ class RtpReceiver:
         self._before = (self.expected, self.packets)
         lost = expected - received
         lately = min(255, (lost << 8) // expected) if expected > 0 and lost > 0 else 0
-        delay = min((now_ms - self._last_report_ms) * 65536 // 1000, 0xFFFFFFFF) if self._last_report else 0
+        since_ms = max(now_ms - self._last_report_ms, 0) if self._last_report else 0
+        delay = min(since_ms * 65536 // 1000, 0xFFFFFFFF)
         return rtcp.Block(self.ssrc, lately, self.lost, self.highest, int(self._jitter), self._last_report, delay)
 
     def reported(self, ntp_middle: int, now_ms: int) -> None:

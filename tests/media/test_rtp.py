@@ -59,6 +59,20 @@ def test_reports_tell_loss_and_round_trip() -> None:
     assert hears_them.said_goodbye
 
 
+def test_a_report_whose_time_is_before_the_last_one_that_came_says_no_delay() -> None:
+    """A clock that stands for a whole round of work is a little behind the one that packets are noted with."""
+    ours, theirs = RtpSender(1, 0, 8000), RtpSender(2, 0, 8000)
+    ours.packet(b"x", 160)
+    hears_them = RtpReceiver(8000)
+    hears_them.received(RtpPacket.parse(theirs.packet(b"x", 160)), 1000)
+    hears_them.rtcp(theirs.report(1000, 1e9), 1003, ours.ssrc)
+    (block,) = rtcp.parse(ours.report(1000, 1e9, hears_them)).blocks
+    assert (block.ssrc, block.delay_65536ths_s) == (2, 0)
+    assert block.last_report
+    (block,) = rtcp.parse(ours.report(2003, 1e9, hears_them)).blocks
+    assert block.delay_65536ths_s == 65_536
+
+
 def test_one_digit_for_each_event_however_often_it_is_sent() -> None:
     sender = RtpSender(1, 0, 8000)
     digits, reader = DigitSender(sender, 101, 160), DigitReader()
