@@ -160,7 +160,7 @@ def transcript(call: Call, event: Transcript) -> None:
         call.disarm("stt")
     text = event.text.strip()[:MAX_WORDS_CHARS]
     reply = call.state.reply
-    if reply is not None and not reply.cut and _means_nothing(call, text):
+    if reply is not None and not reply.cut and _means_nothing(call, text, event.confidence):
         if not _speaks(floor) and not floor.awaited:
             replies.resume(call)
         return
@@ -320,9 +320,9 @@ def reset(call: Call) -> None:
 # Inside
 
 
-def _means_nothing(call: Call, text: str) -> bool:
-    """A backchannel over the agent's words; where a heard question is open, its words are the answer."""
-    return not text or (lexicon.is_backchannel(text) and not call.answerable())
+def _means_nothing(call: Call, text: str, confidence: float) -> bool:
+    """A backchannel over the agent's words, or what may be one; where a heard question is open, it is the answer."""
+    return not text or ((lexicon.is_backchannel(text) or confidence < SURE) and not call.answerable())
 
 
 def _speaks(floor: Floor) -> bool:

@@ -66,6 +66,15 @@ def test_what_nobody_understood_over_the_agents_words_resumes() -> None:
     assert floor(driver) == ["HoldPlayout", "ResumePlayout"]
 
 
+def test_words_that_nobody_is_sure_of_do_not_cut() -> None:
+    driver = choosing()
+    utterance = driver.onset()
+    driver.post(SpeechConfirmed(utterance), 60)
+    driver.post(SpeechEnded(utterance, 300, True), 300)
+    driver.post(Transcript(utterance, "tea", 0.6), 40)
+    assert floor(driver) == ["HoldPlayout", "ResumePlayout"]
+
+
 def test_words_cut() -> None:
     driver = choosing()
     driver.say("tea", speech_ms=300)
