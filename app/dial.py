@@ -91,7 +91,7 @@ async def dial_list(
                     )
                 )
             except NotPlaced as error:
-                screen.print(f"{order.row.key}: [red]not called[/] ({error.rule})")
+                screen.print(f"{order.row.key}: [red]not called[/] ({error.rule}): {escape(str(error))}")
                 return error.placed
             placed = await underway.over()
             screen.print(f"{order.row.key}: {placed.outcome}, attempt {order.attempt}, call {underway.call}")

@@ -12,6 +12,7 @@ from app.core.cdr import Cdr
 from app.runtime.board import Row
 
 MAX_BODY_BYTES: Final = 4096
+MAX_PROBLEM_CHARS: Final = 200
 PRIVATE: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 """Headers of whatever tells of calls."""
 
@@ -87,5 +88,7 @@ async def read_json(request: Request, kind: type[Struct]) -> Any:
     body = await read_body(request, "application/json", MAX_BODY_BYTES)
     try:
         return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:  # names the field, and no value
+        raise HTTPException(400, f"the body cannot be used: {str(error)[:MAX_PROBLEM_CHARS]}") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise HTTPException(400, f"the body is not a valid {kind.__name__.lower()}") from None
+        raise HTTPException(400, "the body is not valid JSON") from None

@@ -118,6 +118,10 @@ def dial_list(
             raise SettingsError([f"{file}: {error}"]) from None
         for problem in sheet.problems:
             err.print(f"[yellow]{escape(file.name)}:{problem.line}:[/] {escape(problem.text)}", soft_wrap=True)
+        slots = served[options.flow].slots
+        for column in {column: None for row in sheet.rows for column in row.values if column not in slots}:
+            text = f"the column {column} fills nothing: the flow {options.flow} has no such slot"
+            err.print(f"[yellow]{escape(file.name)}:1:[/] {escape(text)}", soft_wrap=True)
 
         async def run() -> "Summary":
             async with surroundings(demo=demo) as environment:

@@ -73,7 +73,13 @@ async def test_a_list_goes_on_where_it_was(tmp_path: Path) -> None:
         baresip(tmp_path / "phone") as phone,
         callee("busy", tmp_path / "callee") as busy,
     ):
-        rows = ["to,id,day", f"{phone.uri},a,friday", "tel:+15550100,b,monday", f"{busy.uri},c,monday", "?,d,"]
+        rows = [
+            "to,id,day,dya",
+            f"{phone.uri},a,friday,x",
+            "tel:+15550100,b,monday,x",
+            f"{busy.uri},c,monday,x",
+            "?,d,,",
+        ]
         (tmp_path / "people.csv").write_text("\n".join(rows) + "\n")
         hours = ("--hours", "00:00-24:00", "--days", "mon-sun")
         line: tuple[str, ...] = ("dial-list", "people.csv", "--flow", str(TALK), *hours)
@@ -81,7 +87,14 @@ async def test_a_list_goes_on_where_it_was(tmp_path: Path) -> None:
         allow = f"@127.0.0.1:{phone.port},@127.0.0.1:{busy.port}"
         first = await voicegate(tmp_path, *line, stop_at="c: busy", VOICEGATE_DIAL_ALLOW=allow)
         assert first.status == 1, first.out
-        for words in ("people.csv:5", "a: answered", "b: not called", "c: busy, attempt 1", "1 left"):
+        for words in (
+            "people.csv:5",
+            "a: answered",
+            "b: not called (not-allowed): no ",
+            "column dya",
+            "c: busy, attempt 1",
+            "1 left",
+        ):
             assert words in first.out
         store = SqliteStore(tmp_path / "var" / JOURNAL_FILE, read_only=True)
         try:

@@ -16,6 +16,7 @@ from app.runtime.outbound import NotPlaced, Order, Outbound
 from media.sip.dials import MAX_REDIRECTS
 from tests.clients import audio
 from tests.clients.baresip import baresip
+from tests.clients.certificate import self_signed
 from tests.clients.process import free_port
 from tests.clients.sipp import running as callee
 from tests.e2e.server import Server, running
@@ -69,6 +70,20 @@ async def test_who_is_not_reached(tmp_path: Path, scenario: str, expected: Outco
         assert record["outcome"] == expected
         assert record["answered_ms"] is None
         assert bool(server.facts(CallRang)) is (scenario == "ringing")
+
+
+@pytest.mark.parametrize(("transport", "why"), [("tcp", "Connection refused"), ("tls", "certificate is not trusted")])
+async def test_the_log_says_why_there_is_no_connection(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, transport: str, why: str
+) -> None:
+    async with (
+        baresip(tmp_path / "phone", transport="tls", certificate=self_signed(tmp_path / "pem")) as phone,
+        running(tmp_path, flows=[TALK], sip_port=0, dial_allow=["*"]) as server,
+    ):
+        to = phone.uri if transport == "tls" else f"sip:phone@127.0.0.1:{free_port()};transport=tcp"
+        assert await outcome(server, to) is Outcome.failed
+    lines = [record.getMessage() for record in caplog.records if record.name == "voicegate.sip"]
+    assert any(line.startswith(f"no way to 127.0.0.1 by {transport}: ") and why in line for line in lines), lines
 
 
 async def test_whoever_is_named_instead_is_called(tmp_path: Path) -> None:
@@ -151,7 +166,9 @@ async def test_the_api_places_calls_for_operators(tmp_path: Path) -> None:
         assert (await post({"to": uri}, "nobody"))[0] == 401
         assert (await post({"to": uri, "flow": "nothing"}))[0] == 404
         assert (await post({"to": uri, "slots": {"day": "someday"}}))[0] == 422
-        assert (await post({"to": uri, "odd": 1}))[0] == 400
+        for wrong, word in (({"to": uri, "odd": 1}, "odd"), ({}, "to"), ({"to": uri, "answer_s": 1000}, "answer_s")):
+            status, text = await post(wrong)
+            assert (status, f"`{word}`" in text or f"$.{word}" in text) == (400, True), text
         assert (await post({"to": "+491701234567"}))[0] == 403
         status, text = await post({"to": uri})
         assert status == 202
