@@ -47,11 +47,12 @@ from app.settings import Role, Settings, SettingsError, StartError, check_exposu
 from app.store import dials
 from app.store.dials import DialStore
 from app.store.sqlite import SqliteStore
-from app.telephony import dial_rules, sip_options
+from app.telephony import LISTEN_ADVICE, dial_rules, sip_options
 from flows.model import Flow
 from media.clock import Ticker
 from media.gateway import Gateway
 from media.sip.server import SipServer
+from media.sip.streams import ListenError
 from media.traffic import Traffic
 from media.webrtc.peer import Addresses
 from media.webrtc.server import WebRtcServer
@@ -234,10 +235,8 @@ class Voicegate:
         stack.callback(server.close)
         try:
             await server.listen()
-        except OSError as error:  # also what is wrong with a certificate
-            where = f"{settings.sip_address}:{settings.sip_port}"
-            reason = error.strerror or type(error).__name__
-            raise StartError(f"cannot take SIP calls on {where}: {reason}; choose another port with --sip") from error
+        except ListenError as error:
+            raise StartError(f"cannot take SIP calls: {error}; {LISTEN_ADVICE[error.blame]}") from error
         self.sip = server
         return server
 

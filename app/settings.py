@@ -25,6 +25,7 @@ from pydantic import (
     IPvAnyNetwork,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -38,6 +39,7 @@ DEFAULT_FILE = Path("voicegate.toml")
 MAX_FILE_BYTES = 1024 * 1024
 MIN_TOKEN_CHARS = 16
 MIN_PASSWORD_CHARS = 10
+OPTIONS = {"sip_port": "sip"}  # of `voicegate serve`, where its name is not the setting's
 
 
 class SettingsError(Exception):
@@ -136,12 +138,19 @@ class SipTrunk(_Part):
     """A provider or PBX through which numbers are called."""
 
     name: str = Field(pattern=r"^[\w.@-]{1,64}$")
-    uri: str = Field(pattern=r"^sips?:[^\s@<>]{1,200}$")  # such as sip:provider.example;transport=tcp
+    uri: str  # such as sip:provider.example;transport=tcp
     user: str = Field(default="", max_length=100)
     password: SecretStr = SecretStr("")
     caller: str = Field(default="", pattern=r"^[+\w.*#-]{0,64}$")  # the number that calls show
     register_: bool = Field(default=False, alias="register")  # so that its calls come to us
     srtp: Literal["none", "sdes", "dtls"] | None = None  # what our calls offer; None: as `sip_srtp` says
+
+    @field_validator("uri")
+    @classmethod
+    def _a_host(cls, value: str) -> str:
+        if not re.fullmatch(r"sips?:[^\s@<>]{1,200}", value):
+            raise ValueError("must be sip: or sips: and a host, such as sip:provider.example.com;transport=tcp")
+        return value
 
     @model_validator(mode="after")
     def _keys_are_hidden(self) -> Self:
@@ -207,6 +216,19 @@ def _origin(value: str) -> str:
     return _public_address(value).lower()
 
 
+def _network(value: object) -> object:
+    """Says what is meant where an address with its mask stands for its network."""
+    if not isinstance(value, str):
+        return value
+    try:
+        meant = ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError("must be an IP address or a network such as 192.168.1.0/24") from None
+    if "/" in value and ipaddress.ip_interface(value).ip != meant.network_address:
+        raise ValueError(f"is an address within a network: write {meant} for all of it")
+    return value
+
+
 def _address(value: str) -> str:
     if value:
         try:
@@ -238,7 +260,7 @@ def _variable_name(value: str) -> str:
     return value
 
 
-Networks = Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(_listed)]
+Networks = Annotated[tuple[Annotated[IPvAnyNetwork, BeforeValidator(_network)], ...], BeforeValidator(_listed)]
 Names = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...], BeforeValidator(_listed)]
 VariableNames = Annotated[tuple[Annotated[str, AfterValidator(_variable_name)], ...], BeforeValidator(_listed)]
 
@@ -398,7 +420,7 @@ def load_settings(environment: Mapping[str, str], file: Path | None = None, **ov
         for problem in error.errors(include_url=False, include_context=False, include_input=False):
             name, *rest = [str(part) for part in problem["loc"]] or [""]
             if name in given:
-                where = "--" + name.replace("_", "-")
+                where = "--" + OPTIONS.get(name, name).replace("_", "-")
             elif name in variables:
                 where = PREFIX + name.upper()
             else:

@@ -1,5 +1,6 @@
 """What the settings mean for telephone calls: SIP's options, and the rules by which calls of ours are judged."""
 
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from app.dialler.address import BadAddress, Numbering
@@ -10,6 +11,14 @@ from media.sip import message as sip
 from media.sip.auth import Credentials
 from media.sip.negotiation import Keying, Security
 from media.sip.options import SipOptions, Trunk
+
+LISTEN_ADVICE: Final = {
+    "host": "--sip-host or VOICEGATE_SIP_HOST has to be an address of this machine",
+    "port": "choose another port with --sip",
+    "tls_port": "choose another port with VOICEGATE_SIP_TLS_PORT",
+    "tls_certificate": "see VOICEGATE_SIP_TLS_CERTIFICATE and VOICEGATE_SIP_TLS_KEY",
+}
+"""What to do about each `media.sip.streams.ListenError`."""
 
 
 def sip_options(settings: Settings, port: int) -> SipOptions:

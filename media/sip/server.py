@@ -71,7 +71,7 @@ class SipServer:
         return [plain] if self.options.tls_certificate is None else [plain, f"sips:{host}:{self.tls_port} (TLS)"]
 
     async def listen(self) -> None:
-        """Opens the signalling sockets. Raises `OSError` where one is taken, and `ssl.SSLError`."""
+        """Opens the signalling sockets. Raises `media.sip.streams.ListenError`."""
         await self.agent.transport.listen()
 
     async def run(self) -> None:

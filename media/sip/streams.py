@@ -1,6 +1,9 @@
 """TCP and TLS: streams that peers opened, and those that we open to peers (RFC 3261, 18; RFC 5626, 3.5)."""
 
 import asyncio
+import errno
+import logging
+import os
 import socket
 import ssl
 from collections import Counter
@@ -8,12 +11,14 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Literal, Protocol, Self, cast
 
 from media.sip.guard import Trust
 from media.sip.message import Framer, Hop, MessageError
 from media.sip.options import SipOptions
 from media.source import source
+
+log = logging.getLogger("voicegate.sip")
 
 MAX_STREAMS: Final = 5000
 MAX_STREAMS_PER_ADDRESS: Final = 200
@@ -29,6 +34,23 @@ MAX_QUEUED: Final = 100  # messages that wait for a stream to come about
 CONNECT_S: Final = 10
 FIRST_MESSAGE_S: Final = 20  # in which a new stream has to say something
 IDLE_S: Final = 3600
+
+
+class ListenError(OSError):
+    """One of our sockets does not stand; `str()` says why, and `blame` which of `SipOptions` it is about."""
+
+    def __init__(self, reason: str, blame: Literal["host", "port", "tls_port", "tls_certificate"]) -> None:
+        super().__init__(reason)
+        self.blame = blame
+
+    @classmethod
+    def of_bind(cls, error: OSError, host: str, port: int, *, tls: bool = False) -> Self:
+        """`error` as loops raise it: uvloop's, for datagrams, has its number in its cause alone."""
+        cause = error.__cause__ if error.errno is None and isinstance(error.__cause__, OSError) else error
+        reason = f"{host}:{port}: {os.strerror(cause.errno) if cause.errno is not None else cause}"
+        if cause.errno == errno.EADDRNOTAVAIL:
+            return cls(reason, "host")
+        return cls(reason, "tls_port" if tls else "port")
 
 
 class StreamsListener(Protocol):
@@ -60,16 +82,23 @@ class Streams:
         self._queues: dict[tuple[str, str, int], list[tuple[Hop, bytes]]] = {}
 
     async def listen(self, host: str, port: int) -> None:
+        """Raises `ListenError`."""
         loop = asyncio.get_running_loop()
-        self._servers.append(await loop.create_server(lambda: _Stream(self, "tcp"), host, port))
+        try:
+            self._servers.append(await loop.create_server(lambda: _Stream(self, "tcp"), host, port))
+        except OSError as error:
+            raise ListenError.of_bind(error, host, port) from error
 
     async def listen_tls(self, host: str) -> int:
-        """The port; where there is no certificate the one that would be. Raises `OSError` and `ssl.SSLError`."""
+        """The port; where there is no certificate the one that would be. Raises `ListenError`."""
         options = self._options
         if options.tls_certificate is None:
             return options.tls_port
         context = server_context(options.tls_certificate, options.tls_key)
-        door = _Door(self, host, options.tls_port, context)
+        try:
+            door = _Door(self, host, options.tls_port, context)
+        except OSError as error:
+            raise ListenError.of_bind(error, host, options.tls_port, tls=True) from error
         self._servers.append(door)
         return door.port
 
@@ -97,7 +126,8 @@ class Streams:
         transport, host, port = place
         try:
             stream = await self._open(transport, host, port)
-        except (OSError, ValueError):  # also where the host is no name
+        except (OSError, ValueError) as error:  # also where the host is no name
+            log.warning("no way to %s by %s: %s", host, transport, _reason(error))
             for hop, _ in self._queues.pop(place, []):
                 self.listener.failed(hop)
             return
@@ -164,6 +194,20 @@ class Streams:
         self.stop()
         for stream in list(self.all.values()):
             stream.close()
+
+
+def _reason(error: OSError | ValueError) -> str:
+    """What a stream of ours failed of, in a few words."""
+    match error:
+        case TimeoutError():
+            return f"no answer within {CONNECT_S} s"
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not trusted: {error.verify_message}"
+        case ssl.SSLError():
+            return f"TLS failed: {error.reason}"
+        case OSError(errno=number) if number:
+            return os.strerror(number)
+    return str(error)
 
 
 def site_of(host: str) -> str:
@@ -327,9 +371,15 @@ class _Door:
 
 
 def server_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
-    """Raises `OSError` and `ssl.SSLError`."""
+    """Raises `ListenError`."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
+    files = f"{certificate}{'' if key is None else f' and {key}'}"
+    try:
+        context.load_cert_chain(certificate, key)
+    except ssl.SSLError as error:
+        raise ListenError(f"{files}: no certificate and the key that belongs to it", "tls_certificate") from error
+    except OSError as error:
+        raise ListenError(f"{files}: {error.strerror}", "tls_certificate") from error
     return context
 
 

@@ -10,7 +10,7 @@ from media.sip.addresses import IpAddress, literal
 from media.sip.message import Hop, MessageError
 from media.sip.options import SipOptions
 from media.sip.resolve import Resolves, Unresolved
-from media.sip.streams import Streams, StreamsListener
+from media.sip.streams import ListenError, Streams, StreamsListener
 from media.sip.transaction import LIFE_MS
 
 MAX_ASKED: Final = 10_000  # hosts whose answers are waited for
@@ -36,18 +36,21 @@ class Transport:
         self._asked_ms: OrderedDict[str, int] = OrderedDict()  # until when a host answers what we sent
 
     async def listen(self) -> None:
-        """Raises `OSError` where a port is taken, and `ssl.SSLError`."""
+        """Raises `ListenError`."""
         options = self._options
         loop = asyncio.get_running_loop()
         for attempt in range(LISTEN_TRIES):
-            self._udp, _ = await loop.create_datagram_endpoint(
-                lambda: _Datagrams(self._listener), (options.host, options.port)
-            )
+            try:
+                self._udp, _ = await loop.create_datagram_endpoint(
+                    lambda: _Datagrams(self._listener), (options.host, options.port)
+                )
+            except OSError as error:
+                raise ListenError.of_bind(error, options.host, options.port) from error
             self.port = self._udp.get_extra_info("sockname")[1]
             self._udp.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
             try:
                 await self.streams.listen(options.host, self.port)
-            except OSError:
+            except ListenError:
                 self._udp.close()
                 if options.port or attempt == LISTEN_TRIES - 1:
                     raise

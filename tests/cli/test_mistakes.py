@@ -7,6 +7,7 @@ import pytest
 
 from tests.cli.inside import Inside
 from tests.cli.process import Done, run, serving
+from tests.clients.certificate import self_signed
 from tests.e2e.server import TALK
 
 
@@ -26,6 +27,26 @@ async def test_a_port_in_use(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         done = await run("serve", TALK, "--port", str(port), "--data-dir", tmp_path / "var", cwd=tmp_path)
     one_line(done, str(port), "in use", "--port")
+
+
+async def test_a_sip_port_in_use(tmp_path: Path) -> None:
+    arguments = ("serve", TALK, "--port", "0", "--data-dir", tmp_path / "var")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        datagrams.bind(("127.0.0.1", 0))
+        port = datagrams.getsockname()[1]
+        one_line(await run(*arguments, "--sip", str(port), cwd=tmp_path), f":{port}: Address already in use", "--sip")
+    with socket.create_server(("127.0.0.1", 0)) as stream:
+        port = stream.getsockname()[1]
+        one_line(await run(*arguments, "--sip", str(port), cwd=tmp_path), f":{port}: Address already in use", "--sip")
+        done = await run(
+            *arguments,
+            "--sip",
+            "0",
+            cwd=tmp_path,
+            VOICEGATE_SIP_TLS_PORT=str(port),
+            VOICEGATE_SIP_TLS_CERTIFICATE=str(self_signed(tmp_path / "pem")),
+        )
+        one_line(done, f":{port}: Address already in use", "VOICEGATE_SIP_TLS_PORT")
 
 
 async def test_a_data_folder_in_use(tmp_path: Path) -> None:
@@ -54,6 +75,27 @@ async def test_a_missing_key(tmp_path: Path) -> None:
         ),
         (["serve", "--host", "0.0.0.0"], {}, ["VOICEGATE_TOKENS"]),
         (["serve", "--port", "70000"], {}, ["--port"]),
+        (["serve", "--sip", "70000"], {}, ["--sip:"]),
+        (
+            ["serve", "--port", "0", "--sip", "0", "--sip-allow", "10.1.2.3/8"],
+            {},
+            ["--sip-allow[0]", "write 10.0.0.0/8"],
+        ),
+        (
+            ["serve", "--port", "0", "--sip", "0", "--sip-host", "198.51.100.99", "--sip-allow", "10.0.0.0/8"],
+            {},
+            ["198.51.100.99:0: Cannot assign", "--sip-host"],
+        ),
+        (
+            ["serve", "--port", "0", "--sip", "0"],
+            {"VOICEGATE_SIP_TLS_CERTIFICATE": "nothing.pem"},
+            ["nothing.pem: No such file", "VOICEGATE_SIP_TLS_CERTIFICATE"],
+        ),
+        (
+            ["serve", "--port", "0", "--sip", "0"],
+            {"VOICEGATE_SIP_TLS_CERTIFICATE": "bad.yaml"},
+            ["bad.yaml: no certificate and the key", "VOICEGATE_SIP_TLS_KEY"],
+        ),
         (["serve", "--config", "nothing.toml"], {}, ["nothing.toml"]),
         (["serve"], {"VOICEGATE_MAX_CALL": "5"}, ["VOICEGATE_MAX_CALL:", "did you mean max_calls?"]),
         (["serve"], {"VOICEGATE_MAX_CALLS": "many"}, ["VOICEGATE_MAX_CALLS:"]),

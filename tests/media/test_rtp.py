@@ -83,7 +83,8 @@ def test_one_digit_for_each_event_however_often_it_is_sent() -> None:
 
 def test_keys_are_no_loss_and_no_jitter() -> None:
     """Sound and keys share one sequence; a real telephone's keys made a flawless line look like one with 20 % lost."""
-    now_ms, pressed = 0, []
+    now_ms = 0
+    pressed: list[str] = []
     quiet: Any = lambda *given: None  # noqa: E731
     stream = RtpAudio(
         Pcmu(),
