@@ -18,9 +18,11 @@ from app.settings import SettingsError
 if TYPE_CHECKING:
     from app.load.files import Files
     from app.load.record import Record
+    from app.load.suite.play import Outcome
 
 DEFAULT_SCENARIO: Final = "talk"
 INTERRUPTED: Final = 130
+SUITE_TOLD: Final = 50  # moments, from one line to the next
 
 
 def _names(incomplete: str) -> list[tuple[str, str]]:
@@ -204,7 +206,40 @@ def _list() -> None:
 
 
 def _suite(name: str, to: str, token: str, json: Path | None, *, quiet: bool) -> int:
-    raise SettingsError([f"--suite: there is no suite {name}; did you mean turns?"])
+    """1 where a goal is missed."""
+    from app.load.suite.run import run_suite, to_json
+    from app.load.suite.serving import NotServing
+    from app.load.suite.tell import GOALS, figures, show, show_faults
+
+    if name != "turns":
+        raise SettingsError([f"--suite: there is no suite {name}; did you mean turns?"])
+    ended = 0
+
+    def told(outcome: "Outcome", of: int) -> None:
+        nonlocal ended
+        ended += 1
+        if not quiet and (ended % SUITE_TOLD == 0 or ended == of):
+            out.print(f"[dim]{ended} of {of} moments[/]")
+
+    try:
+        outcomes = uvloop.run(run_suite(to, token=token, told=told))
+    except NotServing as error:
+        raise SettingsError([str(error)]) from None
+    if not quiet:
+        show_faults(out, outcomes)
+    show(out, outcomes)
+    if json is not None:
+        _write(json, to_json(outcomes))
+    made = figures(outcomes)
+    found = ((getattr(made, goal), limit, more) for goal, (limit, more) in GOALS.items())
+    return int(any(value is None or (value < limit if more else value > limit) for value, limit, more in found))
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise SettingsError([f"{path}: cannot be written: {error.strerror}"]) from None
 
 
 def _cache() -> Path:

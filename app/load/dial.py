@@ -39,8 +39,8 @@ def shown(address: str) -> str:
             return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
         except ValueError:
             return f"{scheme}:"
-    user, at, host = rest.partition("@")
-    return f"{scheme}:{user.partition(':')[0]}{at}{host.partition('?')[0]}"
+    user, at, host = rest.partition("?")[0].rpartition("@")
+    return f"{scheme}:{user.partition(':')[0]}{at}{host}"
 
 
 def site(address: str) -> str:

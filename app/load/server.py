@@ -81,10 +81,13 @@ class Watch:
         """Until it is cancelled."""
         while self._first is not None:
             await asyncio.sleep(LOOK_S)
-            page = await self._page()
-            if page is not None and self._last is not None:
-                self.samples.append(Sample(round(page.at_s - origin_s, 2), self._between(self._last, page)))
-                self._last = page
+            await self.look(origin_s)
+
+    async def look(self, origin_s: float) -> None:
+        page = await self._page() if self._first is not None else None
+        if page is not None and self._last is not None:
+            self.samples.append(Sample(round(page.at_s - origin_s, 2), self._between(self._last, page)))
+            self._last = page
 
     async def end(self, origin_s: float, call_seconds: float, peak_calls: int) -> None:
         """After the last call: figures of all the run."""
