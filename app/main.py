@@ -6,6 +6,7 @@ import importlib.metadata
 import logging
 import secrets
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -35,6 +36,7 @@ from app.providers.toolbox import Toolbox
 from app.runtime.actor import DECLINED, UNSUPPORTED, CallActor, Handing, Seen, Watch
 from app.runtime.aftermath import close_dead_calls
 from app.runtime.archive import Archive
+from app.runtime.capacity import Capacity
 from app.runtime.hub import Hub
 from app.runtime.journal import JournalFailed, JournalWriter
 from app.runtime.line import recordings
@@ -106,7 +108,9 @@ class Voicegate:
         self._access = Access(settings)
         self._tickets = Tickets()
         self._registry = Registry(
-            max_calls=settings.max_calls, max_calls_per_address=settings.max_calls_per_address or settings.max_calls
+            max_calls=settings.max_calls,
+            max_calls_per_address=settings.max_calls_per_address or settings.max_calls,
+            capacity=Capacity(max_load=settings.max_load, max_lag_ms=settings.max_lag_ms),
         )
         self._hub = Hub(self._registry)
         self._metrics = Metrics(self._registry, flows)
@@ -134,6 +138,7 @@ class Voicegate:
             stack.push_async_callback(writer.close)
             providers = await stack.enter_async_context(self._providers())
             ticker = Ticker()
+            ticker.began = self._ticked
             switchboard = self._switchboard(providers, writer)
             counted = Counted(switchboard, self._metrics)
             sockets = WebSocketServer(counted, ticker, settings.trusted_proxies)
@@ -258,6 +263,9 @@ class Voicegate:
             follow=self._hub.follow,
             hand_over=self._hand_over,
         )
+
+    def _ticked(self, now_ms: float, lag_ms: float) -> None:
+        self._registry.capacity.ticked(now_ms, time.process_time() * 1000, lag_ms, len(self._registry))
 
     def _hand_over(self, actor: CallActor, order: Handing) -> None:
         if self.outbound is not None:

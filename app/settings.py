@@ -334,6 +334,8 @@ class Settings(_Part):
 
     max_calls: int = Field(default=100, ge=1, le=100_000)
     max_calls_per_address: int = Field(default=0, ge=0, le=100_000)  # 0: all of them
+    max_load: float = Field(default=0.85, ge=0, le=64)  # of a core; beyond it no new calls are taken; 0: not looked at
+    max_lag_ms: float = Field(default=10.0, ge=0, le=1000)  # mean lateness of the 20 ms clock; likewise
     drain_s: int = Field(default=30, ge=0, le=86_400)
     retention_days: int = Field(default=30, ge=0, le=36_500)  # 0: for ever
     recordings: bool = True  # false: none, whatever flows ask for

@@ -42,6 +42,7 @@ class Ticker:
         self.missed_ticks = 0
         self.lag_s = Histogram(LAG_BOUNDS_S)  # how late each tick began: how long others held the loop up
         self.busy_ms = 0.0  # spent in ticks so far
+        self.began: Callable[[float, float], None] = lambda now_ms, lag_ms: None  # told of each tick that begins
         self.discarded: Callable[[Tickable], None] = lambda tickable: None  # told of each that goes
 
     @property
@@ -89,7 +90,9 @@ class Ticker:
         due_ms = loop.time() * 1000
         while True:
             now_ms = loop.time() * 1000
-            self.lag_s.observe(max(0.0, now_ms - due_ms) / 1000)
+            lag_ms = max(0.0, now_ms - due_ms)
+            self.lag_s.observe(lag_ms / 1000)
+            self.began(now_ms, lag_ms)
             began_ms = now_ms
             if self._firsts:
                 self.first(int(now_ms))

@@ -91,6 +91,13 @@ class Refused(Exception):
         self.reason = reason
 
 
+class Overloaded(Refused):
+    """One more call would harm those that are live. Another server may take it, and this one a little later."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(CloseCode.busy, reason)
+
+
 class Gateway(Protocol):
     """Given to the transports by whoever owns the calls."""
 

@@ -48,6 +48,8 @@ FAMILIES: Final = (
     # Calls
     Family("voicegate_calls_live", GAUGE, "Calls that live now.", ("flow", "transport")),
     Family("voicegate_calls_max", GAUGE, "Calls that may live at once."),
+    Family("voicegate_admits", GAUGE, "1 while one more call would be taken."),
+    Family("voicegate_load_ratio", GAUGE, "Share of a core in use, of the last 2 s, by which calls are admitted."),
     Family("voicegate_draining", GAUGE, "1 while the server takes no more calls because it stops."),
     Family("voicegate_calls_begun_total", COUNTER, "Calls that came or were placed.", ("flow", "transport")),
     Family("voicegate_calls_ended_total", COUNTER, "Calls that ended, and why.", ("flow", "transport", "cause")),
@@ -232,6 +234,8 @@ def _calls(sources: Sources) -> Iterator[tuple[str, Iterable[Row]]]:
         live[labels] = live.get(labels, 0) + 1
     yield "voicegate_calls_live", live.items()
     yield "voicegate_calls_max", [((), registry.max_calls)]
+    yield "voicegate_admits", [((), registry.admits)]
+    yield "voicegate_load_ratio", [((), registry.capacity.load)]
     yield "voicegate_draining", [((), registry.draining)]
     yield "voicegate_calls_begun_total", metrics.begun.items()
     yield "voicegate_calls_ended_total", metrics.ended.items()

@@ -23,6 +23,7 @@ class Health(BaseModel):
     flows: list[str]
     calls: int
     max_calls: int
+    admits: bool  # one more call
 
 
 class Login(Struct, frozen=True, forbid_unknown_fields=True):

@@ -37,7 +37,7 @@ from app.dialler.outcome import Outcome
 from app.ports import Fault, Llm, Part, StoreError
 from app.runtime.actor import CallActor, Seen
 from app.runtime.outbound import outcome_of
-from app.runtime.registry import Full, Registry
+from app.runtime.registry import OVERLOAD, Full, Registry
 from flows.model import Flow
 from media.gateway import Admission, Gateway, LegRequest, Refused
 from media.histogram import Histogram
@@ -55,6 +55,7 @@ OUTCOMES: Final = frozenset(
 )
 """Those that are not a flow's own."""
 
+TURNED_AWAY: Final = ("full", OVERLOAD)
 SETTLED: Final = (ToolState.done, ToolState.failed, ToolState.unknown)
 FAILING: Final = ("recognition", "model", "voice", "tool")
 STAGES: Final = ("recognition", "endpointing", "model", "voice", "response")
@@ -115,6 +116,7 @@ class Metrics:
         for flow in flows.values():
             self.ended.update({(flow.name, transport, INTERNAL_ERROR): 0 for transport in TRANSPORTS})
             self.tools.update({(flow.name, tool, state.value): 0 for tool in flow.tools for state in SETTLED})
+        self.refused.update({(transport, rule): 0 for transport in TRANSPORTS for rule in TURNED_AWAY})
         self.faults.update({(stage, kind): 0 for stage in FAILING for kind in KINDS})
 
     # Live calls

@@ -7,8 +7,12 @@ from collections.abc import Callable
 
 from app.core.events import DRAIN, HangupOrdered
 from app.runtime.actor import CallActor
+from app.runtime.capacity import Capacity
 
 log = logging.getLogger(__name__)
+
+OVERLOAD = "overload"
+"""The rule of a refusal that another server may not have to make."""
 
 
 class Full(Exception):
@@ -22,9 +26,10 @@ class Full(Exception):
 class Registry:
     """Owns every call's task. `run` must be running before calls are added; it returns when `drain` is through."""
 
-    def __init__(self, *, max_calls: int, max_calls_per_address: int) -> None:
+    def __init__(self, *, max_calls: int, max_calls_per_address: int, capacity: Capacity | None = None) -> None:
         self.max_calls = max_calls
         self.max_calls_per_address = max_calls_per_address
+        self.capacity = capacity or Capacity()
         self.draining = False
         self.over: Callable[[CallActor], None] = lambda actor: None  # told of each call that has ended
         self._calls: dict[str, CallActor] = {}
@@ -46,6 +51,11 @@ class Registry:
     def calls(self) -> list[CallActor]:
         return list(self._calls.values())
 
+    @property
+    def admits(self) -> bool:
+        """Whether one more call can be taken, from an address that has few."""
+        return not self.draining and len(self._calls) < self.max_calls and self.capacity.admits()
+
     def check(self, address: str) -> None:
         """Raises `Full` where one more call from this address cannot be taken."""
         if self.draining:
@@ -54,6 +64,8 @@ class Registry:
             raise Full("full", "all lines are busy")
         if self._addresses[address] >= self.max_calls_per_address:
             raise Full("address", "too many calls from this address")
+        if not self.capacity.admits():
+            raise Full(OVERLOAD, "the server has all the calls that it can bear")
 
     def start(self, actor: CallActor, address: str, ended: Callable[[CallActor], None] | None = None) -> None:
         """Admit a call and run it. Raises `Full`."""
@@ -61,6 +73,7 @@ class Registry:
         assert self._group is not None, "the registry is not running"
         self._calls[actor.call] = actor
         self._addresses[address] += 1
+        self.capacity.admitted()
         self._group.create_task(self._run(actor, address, ended))
 
     # Resuming

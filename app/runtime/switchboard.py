@@ -15,10 +15,10 @@ from app.runtime.actor import CallActor, HandOver, Watch
 from app.runtime.guest import Guest
 from app.runtime.journal import CallJournal, JournalWriter
 from app.runtime.line import Follow, Heir, Line, Recording
-from app.runtime.registry import Full, Registry
+from app.runtime.registry import OVERLOAD, Full, Registry
 from flows import load
 from flows.model import Flow
-from media.gateway import Admission, Dial, Dialler, LegRequest, Redirect, Refused
+from media.gateway import Admission, Dial, Dialler, LegRequest, Overloaded, Redirect, Refused
 from media.leg import CloseCode
 
 
@@ -97,6 +97,8 @@ class Switchboard:
             self._registry.check(request.source)
             actor = self.start(self._flows[self._route(request)], request.source)
         except Full as error:
+            if error.rule == OVERLOAD:
+                raise Overloaded(str(error)) from error
             raise Refused(CloseCode.busy, str(error)) from error
         except StoreError as error:
             raise Refused(CloseCode.internal_error, "no call can be recorded now") from error

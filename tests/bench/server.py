@@ -33,6 +33,8 @@ SETTINGS = {
     "TTS_SPEED": 5,
     "MAX_CALLS": 200,
     "MAX_CALLS_PER_ADDRESS": 200,
+    "MAX_LOAD": 0,
+    "MAX_LAG_MS": 0,
     "DRAIN_S": 1,
     "LOG_LEVEL": "warning",
 }

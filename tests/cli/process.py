@@ -28,7 +28,7 @@ class Done:
 def environment(**more: str) -> dict[str, str]:
     """A clean one: nothing of the machine's own settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("VOICEGATE_", "FLOW_"))}
-    return kept | {"COLUMNS": "100"} | more
+    return kept | {"COLUMNS": "100", "VOICEGATE_MAX_LOAD": "0", "VOICEGATE_MAX_LAG_MS": "0"} | more
 
 
 async def start(*arguments: str | Path, cwd: Path, **variables: str) -> asyncio.subprocess.Process:

@@ -269,7 +269,7 @@ async def test_why_a_call_was_not_taken() -> None:
     await refuse(full)
     await refuse(Refused(CloseCode.too_fast, "no"), transport="made-up")
     await refuse(Refused(CloseCode.unknown_call, "no"), listen="c1")
-    assert metrics.refused == {("sip", "address"): 1, (OTHER, "too-fast"): 1}
+    assert +metrics.refused == {("sip", "address"): 1, (OTHER, "too-fast"): 1}
 
 
 def test_zeros_are_those_of_the_flows_that_are_served() -> None:
