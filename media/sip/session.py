@@ -383,6 +383,8 @@ class Session:
             return
         self.was_lost = not goodbye
         if self.leg is not None:
+            if self.audio_stream is not None:
+                self._measure(self.audio_stream, self.leg)  # what was heard since, and all of a short call
             self.leg.gone(goodbye=goodbye)
         elif self.ringing is not None:
             ringing, self.ringing = self.ringing, None

@@ -112,6 +112,22 @@ async def test_what_is_lost_or_late_is_concealed(tmp_path: Path) -> None:
         assert stream.opinion < 4.4
 
 
+async def test_a_short_call_is_measured_at_its_end(tmp_path: Path) -> None:
+    async with running(tmp_path, flows=[TALK], sip_port=0) as server, caller() as phone, opened() as ear:
+        await called(server, phone, ear.port)
+        stream, source = stream_of(server), Source()
+        await talk(ear, source, phone.media_port, 10)
+        source.skip()
+        await talk(ear, source, phone.media_port, 5)
+        await server.until(lambda: stream.receiver.lost == 1)
+        packets = stream.receiver.packets
+        assert await phone.bye() == "SIP/2.0 200 OK"
+        (call,) = {seen.call for seen in server.seen}
+        quality = (await server.over(call))["quality"]
+        assert (quality["packets"], quality["lost"]) == (packets, 1)
+        assert 1 < quality["opinion"] < 4.4
+
+
 def reports(control: Socket) -> list[Rtcp]:
     return [parse(data) for data in control.came]
 
