@@ -6,10 +6,10 @@ from typing import Final
 import msgspec
 
 from app.load import figures, limits
-from app.load.figures import Condition, Summary
+from app.load.figures import Condition
 from app.load.record import Capacity, Probe, Record, load_steps
 from app.load.results import CallResult, RunResult
-from app.load.tell import OWN_SHARE, measured
+from app.load.tell import too_slow
 
 FIRST_CALLS: Final = 10
 MAX_CALLS: Final = 10_000
@@ -120,10 +120,6 @@ def at_full_load(run: RunResult) -> RunResult:
 def _within(call: CallResult, since_s: float, until_s: float) -> CallResult:
     kept = [one for one in call.measures if since_s <= one.at_s <= until_s]
     return msgspec.structs.replace(call, measures=kept)
-
-
-def too_slow(made: Summary) -> bool:
-    return made.own > OWN_SHARE * (measured(made) + made.own)
 
 
 def _refuses(record: Record) -> bool:

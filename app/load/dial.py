@@ -15,6 +15,7 @@ from app.load.lines import TWILIO, BadAddress, websocket_lines
 RATES_HZ: Final[Mapping[str, int]] = {"l16/8000": 8000, "l16/16000": 16_000, "l16/24000": 24_000, "l16/48000": 48_000}
 DEFAULT_RATE_HZ: Final = 16_000
 SIP_CODECS: Final = ("pcmu", "pcma", "g722", "opus", "l16")
+WEBRTC_CODECS: Final = ("opus", "pcmu", "pcma")
 WEB_SCHEMES: Final[Mapping[str, str]] = {"ws": "http", "wss": "https", "http": "http", "https": "https"}
 
 
@@ -82,8 +83,16 @@ async def open_lines(dial: Dial) -> AsyncIterator[LineFactory]:
             )
             async with sip_lines(dial.address, telephone) as lines:
                 yield lines
+        case "http" | "https":
+            from app.load.webrtc import Browser, webrtc_lines
+
+            _check_codec(dial.codec, WEBRTC_CODECS)
+            codec = dial.codec or WEBRTC_CODECS[0]
+            browser = Browser(codec=codec, token=dial.token, context=tls(dial.authorities))
+            async with webrtc_lines(dial.address, browser) as lines:
+                yield lines
         case _:
-            raise BadAddress("an address begins with ws:, wss:, sip: or sips:")
+            raise BadAddress("an address begins with ws:, wss:, http:, https:, sip: or sips:")
 
 
 def _websocket(dial: Dial) -> LineFactory:

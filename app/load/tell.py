@@ -15,6 +15,7 @@ from app.load.results import What
 
 SURE_OF_P99: Final = 100  # with fewer, a p99 is hardly more than the largest
 OWN_SHARE: Final = 0.05  # of all measurements: the tester was too slow for the run
+OWN_LEAST: Final = 10  # fewer say nothing
 
 LABELS: Final = {
     What.set_up: "call set-up",
@@ -93,13 +94,15 @@ def tester(record: Record, made: Summary) -> str:
     )
 
 
-def measured(made: Summary) -> int:
-    return sum(one.count + one.own for one in made.figures.values())
+def too_slow(made: Summary) -> bool:
+    """The tester itself, for so many calls."""
+    measured = sum(one.count for one in made.figures.values()) + made.own
+    return made.own > max(OWN_LEAST, OWN_SHARE * measured)
 
 
 def slow_tester(made: Summary) -> str:
     """Why the figures of the run say little; empty where they are sound."""
-    if not made.own or made.own <= OWN_SHARE * (measured(made) + made.own):
+    if not too_slow(made):
         return ""
     return (
         f"the tester itself was too slow for {made.own:,} measurements, which were left out:"
