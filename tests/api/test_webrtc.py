@@ -20,8 +20,8 @@ from media.webrtc import server as shell
 from media.webrtc.offer import MAX_FRAGMENT_BYTES
 from media.webrtc.peer import Peer, PeerError
 from tests.e2e.server import TALK, Server, running
-from tests.webrtc.light import light
 from tests.webrtc.offers import AUDIO, OFFER, SESSION
+from tests.webrtc.probe import probe
 from tests.webrtc.remains import Remains, ended
 
 NOWHERE = OFFER.replace("192.0.2.7 54321", "127.0.0.1 9")
@@ -242,7 +242,7 @@ async def test_tokens_that_nobody_uses_are_limited(tmp_path: Path) -> None:
 
 
 async def test_who_looks_may_call_and_not_listen_in(tmp_path: Path) -> None:
-    async with served(tmp_path, tokens=TOKENS, trust_loopback=False) as client, light(client.server.url) as caller:
+    async with served(tmp_path, tokens=TOKENS, trust_loopback=False) as client, probe(client.server.url) as caller:
         await caller.dial(Authorization=await client.ticket(VIEWER))
         await client.server.until(lambda: client.server.facts(CallStarted))
         (call,) = client.server.gate.registry.calls()
@@ -252,11 +252,11 @@ async def test_who_looks_may_call_and_not_listen_in(tmp_path: Path) -> None:
         assert (await client.offer(listen, Authorization=f"Bearer {VIEWER}")).status == 403
         assert (await client.offer(listen, Authorization=await client.ticket(OPERATOR))).status == 201
         assert (await client.offer("/webrtc?listen=no", Authorization=await client.ticket(OPERATOR))).status == 404
-        async with light(client.server.url) as listener:
+        async with probe(client.server.url) as listener:
             await listener.dial(listen, Authorization=await client.ticket(OPERATOR))
             await client.server.until(lambda: client.server.facts(LegJoined))
         assert [fact.who for fact in client.server.facts(LegJoined)] == ["desk"]
-        assert await caller.hang_up() == 200
+        assert await caller.goodbye() == 200
         await ended(client.server, call.call)
         assert client.server.replayed(call.call)
 
@@ -265,37 +265,37 @@ async def test_who_looks_may_call_and_not_listen_in(tmp_path: Path) -> None:
 
 
 async def test_a_call_comes_back_by_its_token_and_only_once(tmp_path: Path) -> None:
-    async with served(tmp_path) as client, light(client.server.url) as first:
+    async with served(tmp_path) as client, probe(client.server.url) as first:
         await first.dial()
         await client.server.until(lambda: client.server.facts(CallStarted))
         (call,) = client.server.gate.registry.calls()
-        async with light(client.server.url) as second:
-            await second.dial(f"/webrtc?resume={first.resume}")
-            assert second.resume
-            assert second.resume != first.resume
+        async with probe(client.server.url) as second:
+            await second.dial(f"/webrtc?resume={first.resumes}")
+            assert second.resumes
+            assert second.resumes != first.resumes
             await client.server.until(lambda: client.server.facts(LegAttached))
             await first.until(lambda: first.lost)
             assert [actor.call for actor in client.server.gate.registry.calls()] == [call.call]
-            assert (await client.offer(f"/webrtc?resume={first.resume}")).status == 401
+            assert (await client.offer(f"/webrtc?resume={first.resumes}")).status == 401
             assert (await client.offer("/webrtc?resume=nothing")).status == 401
             assert (await client.ask("DELETE", first.location)).status == 404
             assert not call.core.state.cause
-            assert await second.hang_up() == 200
+            assert await second.goodbye() == 200
             record = await ended(client.server, call.call)
             assert record["cause"] == "caller-hangup"
-        assert (await client.offer(f"/webrtc?resume={second.resume}")).status == 401
+        assert (await client.offer(f"/webrtc?resume={second.resumes}")).status == 401
         assert client.server.replayed(call.call)
 
 
 async def test_a_goodbye_may_come_before_the_connection(tmp_path: Path) -> None:
-    async with served(tmp_path) as client, light(client.server.url) as first:
+    async with served(tmp_path) as client, probe(client.server.url) as first:
         early = await client.offer()
         assert (await client.ask("DELETE", early.headers["Location"])).status == 200
         assert (await ended(client.server, client.server.seen[0].call))["cause"] == "caller-hangup"
         await first.dial()
         await client.server.until(lambda: len(client.server.facts(CallStarted)) == 2)
         (call,) = client.server.gate.registry.calls()
-        again = await client.offer(f"/webrtc?resume={first.resume}")
+        again = await client.offer(f"/webrtc?resume={first.resumes}")
         assert again.status == 201
         assert (await client.ask("DELETE", again.headers["Location"])).status == 200
         assert (await ended(client.server, call.call))["cause"] == "caller-hangup"

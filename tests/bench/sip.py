@@ -23,6 +23,8 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from app.load.line import Line
+from app.load.sip import Telephone, sip_lines
 from media.audio import FRAME_MS, pcm_to_ulaw, silence
 from media.codec import Codec, Pcma, Pcmu
 from media.g722 import G722
@@ -32,9 +34,8 @@ from tests.bench.caller import Caller, Heard
 from tests.bench.dialect import Kind
 from tests.bench.load import Load
 from tests.bench.server import running
-from tests.bench.sip_phone import LOCALHOST, Phone, Signalling
 from tests.bench.voices import Frame, Voices
-from tests.bench.webrtc import AGENT_SHARE, frames
+from tests.bench.webrtc import AGENT_SHARE, Listener, frames
 from tests.bench.wire import Wire
 
 SETTLE_S: Final = 3.0
@@ -45,6 +46,7 @@ SLOTS: Final = FRAME_MS  # of 1 ms: telephones do not send all at once
 MOST: Final = 100
 STAGGER: Final = 37  # frames that one telephone is ahead of another
 MEDIA_GOAL: Final = "1.2"
+LOCALHOST: Final = "127.0.0.1"
 PORTS: Final = range(20_000, 30_000)  # of SIP
 
 SPOKEN: Final[Sequence[tuple[str, Callable[[], Codec], bool, str]]] = (
@@ -110,17 +112,27 @@ def _free_port() -> int:
 ServerOf = Callable[[], AbstractContextManager[Server]]
 
 
+class Phone:
+    """One telephone and what it hears."""
+
+    def __init__(self, line: Line) -> None:
+        self.heard = Listener()
+        self.send = line.send
+        self.line = line
+
+    async def dial(self) -> None:
+        await self.line.connect(self.heard)
+
+
 @asynccontextmanager
 async def phones(server: Server, codec: str, count: int, *, secure: bool = False) -> AsyncIterator[list[Phone]]:
     """Not dialled yet; hung up in the end."""
-    signalling = await Signalling.to(server.port)
-    made = [Phone(signalling, codec, secure=secure) for _ in range(count)]
-    try:
+    telephone = Telephone(codec=codec.lower(), srtp=secure)
+    async with sip_lines(f"sip:talk@{LOCALHOST}:{server.port}", telephone) as lines:
+        made = [Phone(lines(number)) for number in range(count)]
         yield made
         for phone in made:
-            await phone.hang_up()
-    finally:
-        signalling.close()
+            await phone.line.hang_up()
 
 
 async def speak(callers: Sequence[Phone], sent: Sequence[bytes]) -> None:
@@ -150,10 +162,10 @@ async def load(server: Server, codec: str, secure: bool, sent: Sequence[bytes], 
         dialled = machine.usage(server.pid) - before
         speaking = group.create_task(speak(callers, sent))
         await asyncio.sleep(SETTLE_S)
-        packets, before = sum(caller.packets for caller in callers), machine.usage(server.pid)
+        packets, before = sum(caller.heard.packets for caller in callers), machine.usage(server.pid)
         await asyncio.sleep(WINDOW_S)
         used = machine.usage(server.pid) - before
-        packets = sum(caller.packets for caller in callers) - packets
+        packets = sum(caller.heard.packets for caller in callers) - packets
         resident_mb = machine.resident_mb(server.pid) - empty_mb
         speaking.cancel()
     return Cost(
@@ -166,7 +178,7 @@ async def load(server: Server, codec: str, secure: bool, sent: Sequence[bytes], 
     )
 
 
-class Telephone:
+class Spoken:
     """PCMU as `tests.bench.caller` wants it; the silence that telephones are sent all the time is no agent's frame."""
 
     path = ""
@@ -199,9 +211,9 @@ async def conversation(server: Server, recorded: Voices, count: int) -> Heard:
         clock = group.create_task(load.run())
         for number, phone in enumerate(callers):
             await phone.dial()
-            caller = Caller(Telephone(), recorded, load.heard, load.clock, number, interrupts=True)
+            caller = Caller(Spoken(), recorded, load.heard, load.clock, number, interrupts=True)
             caller.wire = cast(Wire, phone)  # it sends, and no more is asked of it
-            phone.received = lambda payload, caller=caller: caller.receive(0, payload)  # type: ignore[misc]
+            phone.heard.received = lambda payload, caller=caller: caller.receive(0, payload)  # type: ignore[misc]
             load.callers.append(caller)
         await asyncio.sleep(SETTLE_S)
         heard = load.fresh()
@@ -240,7 +252,7 @@ def show_cost(out: Console, count: int, servers: Sequence[tuple[str, ServerOf]])
 
 
 def show_conversation(out: Console, count: int) -> None:
-    recorded = voices.record(Telephone.rate_hz, ulaw=Telephone.ulaw)
+    recorded = voices.record(Spoken.rate_hz, ulaw=Spoken.ulaw)
     gc.collect()
     gc.freeze()
     with whole() as server:

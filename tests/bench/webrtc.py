@@ -9,31 +9,51 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import aiohttp
 import numpy as np
 import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from app.load.line import Trouble
+from app.load.webrtc import Browser, webrtc_lines
 from media.audio import FRAME_MS, Resampler
 from media.codec import Codec, Pcmu
-from media.dtls import certificate
 from media.opus import DTX_BYTES, Opus
 from tests.bench import machine, voices
 from tests.bench.dialect import Plain
 from tests.bench.server import Server, running
-from tests.webrtc.light import LightCaller
 
 SETTLE_S = 4.0
 WINDOW_S = 20.0
 PERIOD_S = 10.0  # of one caller's talking and listening
 CALLER_SHARE = 0.4
 AGENT_SHARE = 0.45
+
+
+class Listener:
+    """A line's. `received` is given each payload."""
+
+    def __init__(self) -> None:
+        self.packets = 0
+        self.received: Callable[[bytes], None] = lambda payload: None
+
+    def audio(self, payload: bytes, at_s: float, media_s: float | None) -> None:
+        self.packets += 1
+        self.received(payload)
+
+    def cleared(self, at_s: float) -> None: ...
+
+    def caption(self, who: str, text: str) -> None: ...
+
+    def ended(self, cause: str, outcome: str) -> None: ...
+
+    def failed(self, kind: Trouble) -> None:
+        raise ConnectionError(kind)
 
 
 def frames(codec: Codec) -> list[bytes]:
@@ -60,14 +80,13 @@ def frames(codec: Codec) -> list[bytes]:
 
 async def load(server: Server, name: str, sent: Sequence[bytes], count: int) -> tuple[float, int, float]:
     """Of the server: CPU milliseconds a call-second, packets that came a call-second, and megabytes a call."""
-    identity = certificate()
-    url = f"http://{server.host}:{server.port}"
     chance = random.Random(1)
-    async with aiohttp.ClientSession() as http:
-        callers = [LightCaller(url, http, name, identity) for _ in range(count)]
+    heard = [Listener() for _ in range(count)]
+    async with webrtc_lines(f"http://{server.host}:{server.port}", Browser(codec=name, channel=False)) as lines:
+        callers = [lines(number) for number in range(count)]
         empty_mb = machine.resident_mb(server.pid)
-        for caller in callers:
-            await caller.dial()
+        for caller, listener in zip(callers, heard, strict=True):
+            await caller.connect(listener)
         offsets = [chance.randrange(len(sent)) for _ in callers]
 
         async def speak() -> None:
@@ -76,11 +95,7 @@ async def load(server: Server, name: str, sent: Sequence[bytes], count: int) -> 
             at = 0
             while True:
                 for caller, offset in zip(callers, offsets, strict=True):
-                    payload = sent[(at + offset) % len(sent)]
-                    if payload:
-                        caller.send(payload)
-                    else:
-                        caller.sender.skip(caller.ticks)
+                    caller.send(sent[(at + offset) % len(sent)])
                 at += 1
                 due_s += FRAME_MS / 1000
                 await asyncio.sleep(max(0.0, due_s - loop.time()))
@@ -88,14 +103,14 @@ async def load(server: Server, name: str, sent: Sequence[bytes], count: int) -> 
         async with asyncio.TaskGroup() as group:
             speaking = group.create_task(speak())
             await asyncio.sleep(SETTLE_S)
-            packets, before = sum(len(caller.received) for caller in callers), machine.usage(server.pid)
+            packets, before = sum(listener.packets for listener in heard), machine.usage(server.pid)
             await asyncio.sleep(WINDOW_S)
             used = machine.usage(server.pid) - before
-            packets = sum(len(caller.received) for caller in callers) - packets
+            packets = sum(listener.packets for listener in heard) - packets
             resident_mb = machine.resident_mb(server.pid) - empty_mb
             speaking.cancel()
         for caller in callers:
-            await caller.close()
+            await caller.hang_up()
     return used.cpu_ms / WINDOW_S / count, round(packets / WINDOW_S / count), resident_mb / count
 
 

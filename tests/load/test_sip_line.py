@@ -1,67 +1,27 @@
 """Telephones against the real server over real sockets: heard and hearing, refused, cut off, and coming back."""
 
 import asyncio
-import itertools
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from app.core.events import CallStarted, Digit, LegLost, Transcript
 from app.load import rtp, sip, sip_call
-from app.load.line import Line, LineError, NotResumable, Refused, Trouble
+from app.load.line import LineError, NotResumable, Refused, Trouble
 from app.load.lines import BadAddress
 from app.load.sip import CODECS, SipLine, Telephone, sip_lines
 from app.providers.scripted import ScriptedStt
-from media.audio import Resampler
-from media.codec import Codec
 from media.rtp_audio import RtpAudio
 from media.sip.session import Session
 from tests.clients.certificate import self_signed
 from tests.e2e.server import LECTURE, TALK, Server, running
-from tests.e2e.voices import spoken
 from tests.load.far_end import Heard
+from tests.load.talking import Ears, encoded, hush, loud, say
 from tests.sip.calls import asked, gate, uri
-
-LOUD = 1000
-FRAME_S = 0.02
-
-
-class Ears(Heard):
-    """Also the places of what came, in the sender's time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.media_s: list[float] = []
-
-    def audio(self, payload: bytes, at_s: float, media_s: float | None) -> None:
-        assert media_s is not None
-        self.media_s.append(media_s)
-        super().audio(payload, at_s, media_s)
-
-    def loudest(self, codec: Codec, since: int = 0) -> int:
-        return max((int(np.abs(codec.decode(one).astype(int)).max()) for one in self.payloads[since:]), default=0)
-
-
-async def say(line: Line, payloads: Sequence[bytes]) -> None:
-    """In real time."""
-    loop = asyncio.get_running_loop()
-    due_s = loop.time()
-    for payload in payloads:
-        line.send(payload)
-        due_s += FRAME_S
-        await asyncio.sleep(max(0.0, due_s - loop.time()))
-
-
-async def encoded(codec: Codec, text: str, silent_s: float = 1.0) -> list[bytes]:
-    pcm = Resampler(16_000, codec.rate_hz).process(await spoken(text, 16_000))
-    pcm = np.concatenate([pcm, np.zeros(int(silent_s * codec.rate_hz), np.int16)])
-    size = codec.rate_hz // 50
-    return [codec.encode(pcm[at : at + size]) for at in range(0, len(pcm) - size + 1, size)]
 
 
 @asynccontextmanager
@@ -91,11 +51,6 @@ async def leg_of(server: Server) -> tuple[Session, RtpAudio]:
     return leg, leg.audio_stream
 
 
-async def loud(ears: Ears, line: Line, since: int = 0) -> None:
-    """The agent is heard."""
-    await ears.until(lambda: ears.loudest(line.codec, since) > LOUD)
-
-
 async def refusal(address: str, telephone: Telephone = sip.ORDINARY) -> Exception:
     """Why nobody can be called there."""
     async with sip_lines(address, telephone) as lines:
@@ -123,7 +78,7 @@ async def test_every_codec_is_heard_and_hears(tmp_path: Path, codec: str, srtp: 
         await say(line, await encoded(line.codec, "on monday please"))
         await server.until(lambda: server.facts(Transcript))
         assert server.facts(CallStarted)[0].caller == "+15550100"
-        steps = [round((after - before) / FRAME_S, 3) for before, after in itertools.pairwise(ears.media_s)]
+        steps = ears.steps
         assert all(step >= 1 and step.is_integer() for step in steps), "a server that is late leaves some out"
         assert steps.count(1) > 0.9 * len(steps)
         _, stream = await leg_of(server)
@@ -154,21 +109,19 @@ async def test_over_streams(tmp_path: Path, transport: str) -> None:
 async def test_digits(tmp_path: Path) -> None:
     async with served(tmp_path) as server, connected(server) as (line, _):
         await asked(server, "Which day")
-        hush = [line.codec.encode(np.zeros(160, np.int16))] * 8
         for digit in "15*#":
             line.digit(digit, 100)
-            await say(line, hush)
+            await say(line, hush(line.codec, 8))
         line.digit("9", 60)
         line.digit("0", 60)
-        await say(line, hush * 2)
+        await say(line, hush(line.codec, 16))
         await server.until(lambda: len(server.facts(Digit)) >= 6)
         assert [fact.digit for fact in server.facts(Digit)] == list("15*#90")
 
 
 async def test_what_is_left_out_is_lost_and_time_goes_on(tmp_path: Path) -> None:
     async with served(tmp_path) as server, connected(server) as (line, _):
-        hush = line.codec.encode(np.zeros(160, np.int16))
-        await say(line, [hush] * 30 + [b""] * 5 + [hush] * 30)
+        await say(line, hush(line.codec, 30) + [b""] * 5 + hush(line.codec, 30))
         _, stream = await leg_of(server)
         receiver = stream.receiver
         await server.until(lambda: receiver.packets >= 58)  # the first ones only show whose they are
@@ -178,12 +131,11 @@ async def test_what_is_left_out_is_lost_and_time_goes_on(tmp_path: Path) -> None
 async def test_the_server_is_told_how_it_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rtp, "WATCH_FRAMES", 5)
     async with served(tmp_path) as server, connected(server) as (line, ears):
-        hush = line.codec.encode(np.zeros(160, np.int16))
         _, stream = await leg_of(server)
         await ears.until(lambda: len(ears.payloads) > 20)
         assert line._stream is not None
         line._stream.receiver.packets -= 10  # as if they had been lost
-        await say(line, [hush] * 60)
+        await say(line, hush(line.codec, 60))
         await server.until(lambda: stream.receiver.round_trip_ms is not None)
         assert stream.lost_percent > 0
 
@@ -408,15 +360,14 @@ async def test_a_telephone_comes_back_from_another_port(tmp_path: Path, srtp: bo
         connected(server, Telephone(srtp=srtp)) as (line, ears),
     ):
         _, stream = await leg_of(server)
-        hush = line.codec.encode(np.zeros(160, np.int16))
-        await say(line, [hush] * 20)
+        await say(line, hush(line.codec, 20))
         await loud(ears, line)
         before = line._socket
         assert before is not None
         port = before.getsockname()[1]
         line.drop()
         line.drop()
-        line.send(hush)
+        line.send(b"\xff" * 160)
         count = len(ears.payloads)
         await asyncio.sleep(0.3)
         assert len(ears.payloads) == count
@@ -425,7 +376,7 @@ async def test_a_telephone_comes_back_from_another_port(tmp_path: Path, srtp: bo
         assert line._socket.getsockname()[1] != port
         await loud(ears, line, count)
         packets = stream.receiver.packets
-        await say(line, [hush] * 20)
+        await say(line, hush(line.codec, 20))
         await server.until(lambda: stream.receiver.packets > packets + 10)
         assert not server.facts(LegLost)
         assert not ears.told

@@ -27,22 +27,22 @@ from media.webrtc import server as shell
 from media.webrtc.peer import MAX_FRAGMENTS, MAX_STREAMS, Addresses, Peer
 from media.webrtc.session import MAX_MESSAGES_PER_S, Session
 from tests.e2e.server import TALK, Server, running
-from tests.webrtc.light import LightCaller, light
 from tests.webrtc.offers import OFFER
+from tests.webrtc.probe import Probe, probe
 from tests.webrtc.relay import relay
 from tests.webrtc.remains import Remains, live
 from tests.webrtc.test_offer import Nobody
 
 
 @asynccontextmanager
-async def two(folder: Path, codec: str = "opus") -> AsyncIterator[tuple[Server, LightCaller, Session]]:
+async def two(folder: Path, codec: str = "opus") -> AsyncIterator[tuple[Server, Probe, Session]]:
     """A server with a call whose peer may be as wrong as it likes, and another that must go on; nothing is raised."""
     raised: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: raised.append(context))
     async with (
         running(folder, flows=[TALK], media_host="127.0.0.1") as server,
-        light(server.url, codec) as wrong,
-        light(server.url, "pcmu") as other,
+        probe(server.url, codec) as wrong,
+        probe(server.url, "pcmu") as other,
     ):
         await wrong.dial(channel=True)
         (leg,) = live()
@@ -53,7 +53,7 @@ async def two(folder: Path, codec: str = "opus") -> AsyncIterator[tuple[Server, 
         assert raised == []
 
 
-async def works(server: Server, one: LightCaller) -> None:
+async def works(server: Server, one: Probe) -> None:
     """This caller is still heard in every way."""
     call = one.of("started")[0]["call"]
     count = len(server.facts(Digit, call))
@@ -63,9 +63,8 @@ async def works(server: Server, one: LightCaller) -> None:
     await server.until(lambda: len(server.facts(Digit, call)) == count + 2)
 
 
-async def flood(one: LightCaller, packets: list[bytes]) -> None:
+async def flood(one: Probe, packets: list[bytes]) -> None:
     """As fast as the server's socket can take them."""
-    assert one.peer is not None
     for at, packet in enumerate(packets):
         one.peer._ice.send_now(packet)
         if at % 50 == 49:
@@ -75,7 +74,6 @@ async def flood(one: LightCaller, packets: list[bytes]) -> None:
 
 async def test_more_packets_than_anybody_speaks_are_dropped(tmp_path: Path) -> None:
     async with two(tmp_path, "pcmu") as (server, wrong, leg):
-        assert wrong.peer is not None
         assert wrong.peer._srtp is not None
         sealed = [wrong.peer._srtp.protect(wrong.sender.packet(bytes(160), 160)) for _ in range(8 * MAX_PACKETS_PER_S)]
         await flood(wrong, sealed)
@@ -88,7 +86,6 @@ async def test_more_packets_than_anybody_speaks_are_dropped(tmp_path: Path) -> N
 
 async def test_packets_of_others_are_strays(tmp_path: Path) -> None:
     async with two(tmp_path, "pcmu") as (server, wrong, leg):
-        assert wrong.peer is not None
         assert leg.peer is not None
         stolen = Srtp(
             pylibsrtp.Session(pylibsrtp.Policy(key=bytes(30), ssrc_type=pylibsrtp.Policy.SSRC_ANY_OUTBOUND)),
@@ -111,7 +108,6 @@ async def test_packets_of_others_are_strays(tmp_path: Path) -> None:
 
 async def test_packets_that_make_no_sense_are_passed_over(tmp_path: Path) -> None:
     async with two(tmp_path, "pcmu") as (server, wrong, leg):
-        assert wrong.peer is not None
         assert wrong.peer._srtp is not None
         broken = [
             bytes((0xA0,)) + RtpPacket(0, 0, 1, 99, bytes(20)).pack()[1:],  # padding of nothing
@@ -123,7 +119,7 @@ async def test_packets_that_make_no_sense_are_passed_over(tmp_path: Path) -> Non
         await server.until(lambda: leg.audio_stream.bad_packets >= len(broken))
         assert leg.audio_stream.receiver.packets == heard
         for size in (0, 1601, 1400):
-            wrong.send(bytes(min(size, 1400)))
+            wrong.put(bytes(min(size, 1400)))
         for data in (b"\x80\xc8\x00\x00", b"\x80\xc9" + bytes(50), b"\xbf\xc9\x00\x01" + bytes(4), bytes((0x80, 203))):
             wrong.peer.send_rtcp(data + bytes(8))
         await works(server, wrong)
@@ -136,7 +132,7 @@ async def test_payloads_that_are_not_opus(tmp_path: Path) -> None:
             payload = chance.randbytes(chance.choice((0, 1, 2, 3, 20, 200, 1200)))
             if number % 3 == 0:  # the most frames that a packet may claim
                 payload = bytes((chance.randrange(256) | 3, 0x80 | 48)) + payload
-            wrong.send(payload)
+            wrong.put(payload)
             if number % 5 == 4:
                 await asyncio.sleep(0.02)
         await server.until(lambda: leg.audio_stream.bad_packets > 10)
@@ -197,7 +193,6 @@ MALFORMED: list[str | bytes] = [
 
 async def test_messages_that_are_none_are_answered_in_words(tmp_path: Path) -> None:
     async with two(tmp_path) as (server, wrong, leg):
-        assert wrong.channel is not None
         for message in MALFORMED:
             wrong.channel.send(message)
         await wrong.until(lambda: len(wrong.of("error")) == len(MALFORMED))
@@ -220,8 +215,8 @@ async def test_more_messages_than_anybody_types_end_the_leg_and_not_the_call(tmp
         await wrong.until(lambda: wrong.lost)
         assert leg.over
         assert server.facts(LegLost, call)
-        async with light(server.url) as again:
-            await again.dial(f"/webrtc?resume={wrong.resume}", channel=True)
+        async with probe(server.url) as again:
+            await again.dial(f"/webrtc?resume={wrong.resumes}", channel=True)
             await server.until(lambda: server.facts(LegAttached, call))
             await works(server, again)
 
@@ -229,12 +224,10 @@ async def test_more_messages_than_anybody_types_end_the_leg_and_not_the_call(tmp
 async def test_what_aiortc_would_not_stand(tmp_path: Path) -> None:
     """Below the channel's messages: text that is none, channels without end, messages that never end."""
     async with two(tmp_path) as (server, wrong, leg):
-        assert wrong.peer is not None
         assert leg.peer is not None
         ours, theirs = wrong.peer._sctp, leg.peer._sctp
         assert ours is not None
         assert theirs is not None
-        assert wrong.channel is not None
         stream_id = wrong.channel.id
         assert stream_id is not None
         await ours._send(stream_id, WEBRTC_STRING, b"\xff\xfe")
@@ -268,7 +261,7 @@ async def test_a_peer_that_takes_no_messages_is_told_of_the_gap(
     async with (
         running(tmp_path, flows=[TALK], media_host="127.0.0.1") as server,
         relay() as network,
-        light(server.url) as one,
+        probe(server.url) as one,
     ):
         await one.dial(channel=True, network=network)
         await server.until(lambda: server.facts(CallStarted))
@@ -299,9 +292,9 @@ async def test_a_peer_that_takes_no_messages_is_told_of_the_gap(
 async def test_offers_and_calls_without_end_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shell, "CONNECT_TIMEOUT_S", 0.3)
     async with running(tmp_path, flows=[TALK], media_host="127.0.0.1") as server:
-        async with light(server.url) as one:
+        async with probe(server.url) as one:
             await one.dial(channel=True)
-            await one.hang_up()
+            await one.goodbye()
         await server.until(lambda: len(server.gate.registry) == 0)
         await asyncio.sleep(0.7)
         remains = Remains(server)
@@ -316,15 +309,15 @@ async def test_offers_and_calls_without_end_leave_nothing(tmp_path: Path, monkey
                     await server.until(lambda: not live())
         monkeypatch.undo()
         for number in range(10):
-            async with light(server.url) as one:
+            async with probe(server.url) as one:
                 await one.dial(channel=number % 2 == 0)
                 if number % 3:
-                    await one.hang_up()
-                resume = one.resume
+                    await one.goodbye()
+                resume = one.resumes
             if number % 3 == 0:
-                async with light(server.url) as one:
+                async with probe(server.url) as one:
                     await one.dial(f"/webrtc?resume={resume}")
-                    await one.hang_up()
+                    await one.goodbye()
         await remains.none()
 
 

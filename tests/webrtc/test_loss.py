@@ -23,8 +23,8 @@ from media.webrtc.peer import Peer
 from media.webrtc.session import Session
 from tests.e2e.server import LECTURE, TALK, running
 from tests.e2e.voices import spoken
-from tests.webrtc.light import light
 from tests.webrtc.offers import OFFER
+from tests.webrtc.probe import probe
 from tests.webrtc.relay import relay
 from tests.webrtc.remains import live
 
@@ -177,7 +177,7 @@ async def test_a_caller_on_a_bad_network_is_understood(tmp_path: Path) -> None:
     async with (
         running(tmp_path, flows=[TALK], stt=ScriptedStt(["on monday please"]), media_host="127.0.0.1") as server,
         relay() as network,
-        light(server.url) as one,
+        probe(server.url) as one,
     ):
         await one.dial(network=network)
         await server.until(lambda: server.facts(CallStarted))
@@ -206,7 +206,7 @@ async def test_copies_are_sent_where_the_peer_reports_loss(tmp_path: Path) -> No
     opus = Opus()
     async with (
         running(tmp_path, flows=[LECTURE], words_per_s=4.0, media_host="127.0.0.1") as server,
-        light(server.url) as one,
+        probe(server.url) as one,
     ):
         await one.dial()
         await one.until(lambda: len(one.received) > 50)

@@ -26,7 +26,7 @@ from media.webrtc import session
 from tests.e2e.server import LECTURE, TALK, Server, running
 from tests.e2e.voices import spoken
 from tests.webrtc.caller import caller
-from tests.webrtc.light import light
+from tests.webrtc.probe import probe
 from tests.webrtc.relay import relay
 from tests.webrtc.remains import ended
 
@@ -49,7 +49,7 @@ async def started(server: Server, number: int = 1) -> str:
 async def test_every_codec_talks_and_hears(tmp_path: Path, codec: str) -> None:
     async with (
         running(tmp_path, flows=[TALK], stt=ScriptedStt(["on monday please"])) as server,
-        light(server.url, codec) as one,
+        probe(server.url, codec) as one,
     ):
         await one.dial()
         call = await started(server)
@@ -64,14 +64,14 @@ async def test_every_codec_talks_and_hears(tmp_path: Path, codec: str) -> None:
         await server.until(lambda: server.facts(Transcript))
         assert server.facts(Transcript)[0].text == "on monday please"
         await one.key("#")
-        assert await one.hang_up() == 200
+        assert await one.goodbye() == 200
         await ended(server, call)
         assert server.replayed(call).slots["day"].value == "monday"
 
 
 @pytest.mark.parametrize("codec", ["pcmu", "opus"])
 async def test_digits_by_telephone_event_and_by_message(tmp_path: Path, codec: str) -> None:
-    async with running(tmp_path, flows=[TALK]) as server, light(server.url, codec) as one:
+    async with running(tmp_path, flows=[TALK]) as server, probe(server.url, codec) as one:
         await one.dial(channel=True)
         await agent_is_done(server)
         for digit in "15*":
@@ -84,11 +84,11 @@ async def test_digits_by_telephone_event_and_by_message(tmp_path: Path, codec: s
 
 
 async def test_a_typed_conversation_and_what_is_shown_of_it(tmp_path: Path) -> None:
-    async with running(tmp_path, flows=[TALK]) as server, light(server.url) as one:
+    async with running(tmp_path, flows=[TALK]) as server, probe(server.url) as one:
         await one.dial("/webrtc/talk", channel=True)
         (begun,) = one.of("started")
         assert begun["flow"] == "talk"
-        assert begun["resume"] == one.resume
+        assert begun["resume"] == one.resumes
         call = begun["call"]
         await one.until(lambda: any("Which day" in m["text"] for m in one.of("caption")))
         await agent_is_done(server)
@@ -109,7 +109,7 @@ async def test_a_typed_conversation_and_what_is_shown_of_it(tmp_path: Path) -> N
 
 
 async def test_the_agent_s_words_have_no_holes(tmp_path: Path) -> None:
-    async with running(tmp_path, flows=[TALK]) as server, light(server.url, "pcmu") as one:
+    async with running(tmp_path, flows=[TALK]) as server, probe(server.url, "pcmu") as one:
         await one.dial()
         await one.until(lambda: one.loudest() > LOUD)
         await agent_is_done(server)
@@ -120,7 +120,7 @@ async def test_the_agent_s_words_have_no_holes(tmp_path: Path) -> None:
 
 
 async def test_in_the_agent_s_silence_hardly_anything_is_sent_and_time_goes_on(tmp_path: Path) -> None:
-    async with running(tmp_path, flows=[TALK]) as server, light(server.url, "pcmu") as one:
+    async with running(tmp_path, flows=[TALK]) as server, probe(server.url, "pcmu") as one:
         await one.dial()
         await one.until(lambda: one.loudest() > LOUD)
         await agent_is_done(server)
@@ -148,8 +148,8 @@ async def test_who_listens_in_hears_both_and_is_not_heard(tmp_path: Path) -> Non
     tokens = json.dumps([{"name": "desk", "role": "operator", "token": "o" * 20}])
     async with (
         running(tmp_path, flows=[TALK], tokens=tokens, stt=ScriptedStt(["monday"])) as server,
-        light(server.url, "pcmu") as one,
-        light(server.url) as ear,
+        probe(server.url, "pcmu") as one,
+        probe(server.url) as ear,
     ):
         await one.dial()
         call = await started(server)
@@ -174,9 +174,9 @@ async def test_who_listens_in_hears_both_and_is_not_heard(tmp_path: Path) -> Non
         await server.until(lambda: len(server.facts(PlayoutStarted)) > replies)
         before = len(ear.received)
         await ear.until(lambda: ear.loudest(before) > LOUD)
-        assert await ear.hang_up() == 200
+        assert await ear.goodbye() == 200
         await server.until(lambda: server.facts(LegLeft))
-        assert await one.hang_up() == 200
+        assert await one.goodbye() == 200
         await ended(server, call)
         assert [fact.who for fact in server.facts(LegJoined)] == ["desk"]
         assert server.replayed(call).slots["day"].value == "monday"
@@ -186,7 +186,7 @@ async def test_who_listens_in_hears_both_and_is_not_heard(tmp_path: Path) -> Non
 async def test_a_listener_of_another_make_hears_the_agent_and_the_end(tmp_path: Path) -> None:
     async with (
         running(tmp_path, flows=[LECTURE], words_per_s=4.0) as server,
-        light(server.url, "pcma") as one,
+        probe(server.url, "pcma") as one,
         caller(server.url) as ear,
     ):
         await one.dial()
@@ -194,7 +194,7 @@ async def test_a_listener_of_another_make_hears_the_agent_and_the_end(tmp_path: 
         await ear.dial(f"/webrtc?listen={call}", microphone=False)
         await ear.started()
         await ear.hears()
-        assert await one.hang_up() == 200
+        assert await one.goodbye() == 200
         await ear.until(lambda: ear.of("ended"))
         assert ear.of("ended")[0]["cause"] == "caller-hangup"
 
@@ -202,8 +202,8 @@ async def test_a_listener_of_another_make_hears_the_agent_and_the_end(tmp_path: 
 async def test_two_calls_do_not_hear_each_other(tmp_path: Path) -> None:
     async with (
         running(tmp_path, flows=[TALK], stt=ScriptedStt(["monday"])) as server,
-        light(server.url, "pcmu") as one,
-        light(server.url, "pcmu") as other,
+        probe(server.url, "pcmu") as one,
+        probe(server.url, "pcmu") as other,
     ):
         await one.dial()
         await started(server)
@@ -219,7 +219,7 @@ async def test_two_calls_do_not_hear_each_other(tmp_path: Path) -> None:
         assert other.loudest(heard + rtp_audio.HANGOVER_FRAMES) < QUIET
         assert not server.facts(SpeechStarted, second)
         assert not server.facts(Digit, second)
-        assert one.resume != other.resume
+        assert one.resumes != other.resumes
 
 
 async def test_a_peer_that_falls_silent_is_lost_and_may_come_back(
@@ -228,7 +228,7 @@ async def test_a_peer_that_falls_silent_is_lost_and_may_come_back(
     async with (
         running(tmp_path, flows=[TALK]) as server,
         relay() as network,
-        light(server.url, "pcmu") as one,
+        probe(server.url, "pcmu") as one,
     ):
         await one.dial(channel=True, network=network)
         call = await started(server)
@@ -241,8 +241,8 @@ async def test_a_peer_that_falls_silent_is_lost_and_may_come_back(
         await server.until(lambda: server.facts(LegLost))
         assert not server.gate.registry[call].core.state.attached
         monkeypatch.undo()
-        async with light(server.url) as again:
-            await again.dial(f"/webrtc?resume={one.resume}", channel=True)
+        async with probe(server.url) as again:
+            await again.dial(f"/webrtc?resume={one.resumes}", channel=True)
             assert again.of("started")[0]["call"] == call
             await server.until(lambda: server.facts(LegAttached))
             await again.until(lambda: any("Is that right?" in m["text"] for m in again.of("caption")))
@@ -254,7 +254,7 @@ async def test_a_peer_that_falls_silent_is_lost_and_may_come_back(
 
 
 async def test_a_peer_that_closes_without_a_word_is_lost_and_one_that_says_goodbye_is_not(tmp_path: Path) -> None:
-    async with running(tmp_path, flows=[TALK]) as server, light(server.url) as one, light(server.url) as other:
+    async with running(tmp_path, flows=[TALK]) as server, probe(server.url) as one, probe(server.url) as other:
         await one.dial()
         first = await started(server)
         await one.close()
@@ -262,12 +262,12 @@ async def test_a_peer_that_closes_without_a_word_is_lost_and_one_that_says_goodb
         await other.dial()
         second = await started(server, 2)
         await other.close()
-        assert await other.hang_up() == 200  # right behind its connection's end
+        assert await other.goodbye() == 200  # right behind its connection's end
         assert (await ended(server, second))["cause"] == "caller-hangup"
 
 
 async def test_a_server_that_drains_says_goodbye(tmp_path: Path) -> None:
-    async with running(tmp_path, flows=[TALK]) as server, light(server.url) as one, light(server.url) as ear:
+    async with running(tmp_path, flows=[TALK]) as server, probe(server.url) as one, probe(server.url) as ear:
         await one.dial(channel=True)
         call = await started(server)
         await ear.dial(f"/webrtc?listen={call}", channel=True)
