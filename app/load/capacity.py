@@ -15,7 +15,7 @@ FIRST_CALLS: Final = 10
 MAX_CALLS: Final = 10_000
 MAX_PROBES: Final = 40
 FINE: Final = 0.05  # the answer is known to this share of itself
-TRIES: Final = 2  # a limit is broken when it breaks so often in a row: once may be chance
+TRIES: Final = 2  # so often in a row does a limit break, or is the tester too slow: once may be chance
 SETTLE_S: Final = 2.0  # between two runs, for the server to be done with the calls before
 FULL: Final = 0.95  # of the calls up: what is measured then, is measured under the full load
 
@@ -69,6 +69,7 @@ async def find(
     best: Record | None = None
     last: Record | None = None
     why, bound = f"{MAX_PROBES} runs were made", True
+    slow = 0
     for _ in range(MAX_PROBES):
         calls = search.next()
         if calls is None:
@@ -82,8 +83,12 @@ async def find(
         probes.append(probe)
         told(probe)
         if too_slow(figures.summary(last.calls)) and not _refuses(last):
-            why = f"the tester itself was too slow for {calls}: give it more processes, or a core of its own"
-            break
+            slow += 1
+            if slow == TRIES:
+                why = f"the tester itself was too slow for {calls}: give it more processes, or a core of its own"
+                break
+            continue
+        slow = 0
         search.told(calls, held=probe.held)
         if probe.held:
             best = last

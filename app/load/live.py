@@ -16,6 +16,8 @@ from app.load.results import What
 from app.load.run import Moment
 
 HISTORY: Final = 40  # seconds, one sign each
+NAME_WIDTH: Final = 11
+NOW_WIDTH: Final = 44
 WINDOW_S: Final = 10  # what a figure "now" is made of
 LINE_S: Final = 5.0  # between plain lines
 BARS: Final = "▁▂▃▄▅▆▇█"
@@ -140,6 +142,7 @@ class Drawn(Silent):
     def __init__(self, out: Console, title: str, calls: int) -> None:
         self._title = title
         self._calls = calls
+        self._out = out
         self._course = Course()
         self._notes: deque[str] = deque(maxlen=3)
         self._live = Live(console=out, auto_refresh=False, transient=True, get_renderable=self._table)
@@ -163,8 +166,10 @@ class Drawn(Silent):
 
     def _table(self) -> RenderableType:
         table = Table(title=Text(self._title, style="bold"), title_justify="left", box=None, padding=(0, 2, 0, 0))
-        for name in ("", "now", ""):
-            table.add_column(name, no_wrap=True)
+        table.add_column("", width=NAME_WIDTH)
+        table.add_column("now", width=NOW_WIDTH)
+        table.add_column("", no_wrap=True)
+        bars = min(max(self._out.width - NAME_WIDTH - NOW_WIDTH - 6, 1), HISTORY)
         course, now = self._course, self._course.now
         if now is not None:
             errors = sum(now.errors.values())
@@ -172,7 +177,7 @@ class Drawn(Silent):
             rows: list[tuple[str, str, Callable[[], list[float | None]], str]] = [
                 (
                     "calls up",
-                    f"{now.up} of {self._calls}, {now.over} over, {now.per_s:.1f} begun/s",
+                    f"{now.up} of {self._calls}, {now.over} over, {now.per_s:.1f}/s begun",
                     course.ups,
                     "cyan",
                 ),
@@ -187,7 +192,7 @@ class Drawn(Silent):
                 ("errors", f"{errors}  {kinds}", course.errors, "red" if errors else ""),
             ]
             for name, text, history, style in rows:
-                table.add_row(Text(name, style="dim"), Text(text), Text(sparkline(history()), style=style))
+                table.add_row(Text(name, style="dim"), Text(text), Text(sparkline(history()[-bars:]), style=style))
             table.add_row(Text("tester", style="dim"), Text(_tester(now)), Text())
             if now.server:
                 table.add_row(Text("server", style="dim"), Text(_server(now.server)), Text())
@@ -210,7 +215,7 @@ def _percent(part: int, of: int) -> str:
 
 
 def _tester(now: Moment) -> str:
-    spoilt = f"; {now.own} judgements left out, it was too slow for them" if now.own else ""
+    spoilt = f"; too slow for {now.own} judgements" if now.own else ""
     return f"{now.cpu_share:.0%} of a core{spoilt}"
 
 
