@@ -91,12 +91,12 @@ def media_alone() -> Iterator[Server]:
 
 @contextmanager
 def whole() -> Iterator[Server]:
-    port = _free_port()
+    port = free_port()
     with running(extra={"VOICEGATE_SIP_PORT": str(port)}) as server:
         yield Server(server.pid, port)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Over UDP and TCP, and none that the system itself gives to a connection meanwhile."""
     for port in random.sample(PORTS, len(PORTS)):
         try:
