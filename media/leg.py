@@ -147,6 +147,7 @@ class Leg:
         self.recorder: Recorder | None = None
         self.monitor: Monitor | None = None
         self.refer: Refer | None = None
+        self.measure: Callable[[], None] | None = None  # tells `measured` now, where the transport can
         self.referred: Referred | None = None  # set by a call whose peer may ask for that
         self.muted = False  # the peer does not hear the playout; others may
         self.tap: Tap | None = None  # the mixer's, as is `bus`

@@ -21,7 +21,8 @@ KEEP_ALIVE_MS: Final = 400  # between packets of silence after that (RFC 7587, 3
 MAX_CONCEALED: Final = 15  # frames in a row; then it is plain silence
 LOSS_KEPT: Final = 0.7  # of what was lost once, with each further report: for that long packets carry copies
 REPORT_MS: Final = 5000  # between RTCP reports (RFC 3550, 6.2)
-MAX_PACKETS_PER_S: Final = 250  # RTP and RTCP; what comes beyond is dropped
+MAX_PACKETS_PER_S: Final = 250  # of RTP; what comes beyond is dropped
+MAX_REPORTS_PER_S: Final = 50  # of RTCP, likewise: its flood takes no sound away
 DIGIT_FRAMES: Final = 6  # that a key of ours lasts
 DIGIT_PAUSE_FRAMES: Final = 4  # after it
 MAX_DIGITS: Final = 64  # of ours that wait
@@ -54,6 +55,7 @@ class RtpAudio:
         "_pressing",
         "_quiet_frames",
         "_report_due_ms",
+        "_reports",
         "_sent_ms",
         "_silence_due_ms",
         "_silence_in",
@@ -135,6 +137,7 @@ class RtpAudio:
         self._silence_due_ms = 0
         self._report_due_ms = 0
         self._packets = Rate(MAX_PACKETS_PER_S)
+        self._reports = Rate(MAX_REPORTS_PER_S)
         self._missing = 0  # frames in a row
 
     @property
@@ -299,7 +302,7 @@ class RtpAudio:
         return True
 
     def rtcp(self, packet: bytes) -> None:
-        if not self._packets.admit(self._now_ms):
+        if not self._reports.admit(self._now_ms):
             self.excess_packets += 1
             return
         heard = self.receiver.rtcp(packet, self._clock(), self.sender.ssrc)

@@ -142,6 +142,8 @@ class Line:
         self._actor.post(PlayoutHeld(gen, sentence, chars))
 
     def playout_stopped(self, gen: int, sentence: int, chars: int, cause: str) -> None:
+        if self._leg is not None and self._leg.measure is not None:
+            self._leg.measure()  # the call may end with this, and nothing counts after its end
         self._actor.post(PlayoutStopped(gen, sentence, chars, cause))
 
     def digit(self, digit: str) -> None:

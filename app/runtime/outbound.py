@@ -111,7 +111,7 @@ class Outbound:
                 order.flow,
                 self._dialler,
                 permit.to.dial,
-                over.set_result,
+                lambda actor: None if over.done() else over.set_result(actor),  # nobody may wait any more
                 partial(self._redirect, charge),
             )
         except (Full, Refused, StoreError) as error:

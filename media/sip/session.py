@@ -137,6 +137,7 @@ class Session:
         handler = self.admission.handler
         leg = Leg(self.admission.leg, "sip", codec.rate_hz, self, handler, peer_buffer_ms=PLAYED_LATER_MS)
         leg.refer = self._refer
+        leg.measure = self._measure
         self.audio_stream = self._new_stream(agreed, leg)
         self.audio_stream.start()
         self.leg = leg
@@ -201,9 +202,12 @@ class Session:
             self._watch(stream)
             if now_ms >= self._measure_due_ms:
                 self._measure_due_ms = now_ms + MEASURE_MS
-                self._measure(stream, leg)
+                self._measure()
 
-    def _measure(self, stream: RtpAudio, leg: Leg) -> None:
+    def _measure(self) -> None:
+        stream, leg = self.audio_stream, self.leg
+        if stream is None or leg is None:
+            return
         receiver = stream.receiver
         if receiver.packets:
             lost = max(0, receiver.lost) + stream.buffer.late
@@ -383,8 +387,7 @@ class Session:
             return
         self.was_lost = not goodbye
         if self.leg is not None:
-            if self.audio_stream is not None:
-                self._measure(self.audio_stream, self.leg)  # what was heard since, and all of a short call
+            self._measure()  # what was heard since, and all of a short call
             self.leg.gone(goodbye=goodbye)
         elif self.ringing is not None:
             ringing, self.ringing = self.ringing, None

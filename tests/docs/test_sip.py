@@ -105,7 +105,9 @@ def test_limits_of_sip_are_those_of_the_code() -> None:
             f" each for {streams.STRANGER_S} s"
         ),
         "a connection that says nothing": (f"{streams.FIRST_MESSAGE_S} s at its beginning, {streams.IDLE_S} s later"),
-        "RTP and RTCP packets of a call": f"{rtp_audio.MAX_PACKETS_PER_S} a second; more are dropped",
+        "packets of a call": (
+            f"{rtp_audio.MAX_PACKETS_PER_S} a second of RTP and {rtp_audio.MAX_REPORTS_PER_S} of RTCP; more are dropped"
+        ),
     }
 
 

@@ -128,6 +128,20 @@ async def test_a_short_call_is_measured_at_its_end(tmp_path: Path) -> None:
         assert 1 < quality["opinion"] < 4.4
 
 
+async def test_a_call_that_the_agent_ends_is_measured(tmp_path: Path) -> None:
+    flow = tmp_path / "farewell.yaml"
+    flow.write_text(
+        "flow: farewell\nversion: 1\nstart: bye\nsteps:\n  bye: {say: We are closed today. Goodbye., end: told}\n"
+    )
+    async with running(tmp_path, flows=[flow], sip_port=0) as server, caller() as phone, opened() as ear:
+        await called(server, phone, ear.port)
+        await talk(ear, Source(), phone.media_port, 10)
+        (call,) = {seen.call for seen in server.seen}
+        record = await server.over(call)
+        assert record["cause"] == "flow"
+        assert 0 < record["quality"]["packets"] <= 10
+
+
 def reports(control: Socket) -> list[Rtcp]:
     return [parse(data) for data in control.came]
 
