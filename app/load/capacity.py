@@ -80,9 +80,12 @@ async def find(
             why = last.troubles[0] if last.troubles else "it was stopped"
             break
         probe = judged(calls, last, asked)
+        is_slow = too_slow(figures.summary(last.calls)) and not _refuses(last)
+        if is_slow:
+            probe = msgspec.structs.replace(probe, held=False, broken=["the tester itself was too slow"])
         probes.append(probe)
         told(probe)
-        if too_slow(figures.summary(last.calls)) and not _refuses(last):
+        if is_slow:
             slow += 1
             if slow == TRIES:
                 why = f"the tester itself was too slow for {calls}: give it more processes, or a core of its own"

@@ -69,9 +69,10 @@ def lines(
     parts = [axes.drawn()]
     for limit in limits:
         y = axes.y(limit.value)
+        beside = y - 4 if y > TOP + 14 else y + 14
         parts.append(f'<line class="limit" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(
-            f'<text class="limit" x="{WIDTH - RIGHT}" y="{y - 4:.1f}" text-anchor="end">{escape(limit.name)}</text>'
+            f'<text class="limit" x="{WIDTH - RIGHT}" y="{beside:.1f}" text-anchor="end">{escape(limit.name)}</text>'
         )
     for one in series:
         parts.append(_path(one, axes))
