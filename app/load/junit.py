@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from app.load import figures
 from app.load.limits import number
 from app.load.record import Record
-from app.load.tell import slow_tester, tester
+from app.load.tell import capacity_words, slow_tester, tester
 
 SUITE: Final = "voicegate load"
 UNWRITABLE: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -35,6 +35,10 @@ def xml(record: Record) -> bytes:
         elif one.broken:
             found = number(one.value, one.condition.partition(" ")[0])
             SubElement(case, "failure", message=_clean(f"{one.condition}: {found}"))
+    if record.capacity is not None:
+        bears = _case(suite, "a number of calls holds all limits")
+        if not record.capacity.most:
+            SubElement(bears, "failure", message=_clean(record.capacity.why))
     SubElement(suite, "system-out").text = _clean("\n".join(_told(record)))
     cases = suite.findall("testcase")
     for name, kind in (("failures", "failure"), ("errors", "error")):
@@ -56,6 +60,8 @@ def _told(record: Record) -> list[str]:
         for what, one in made.figures.items()
     ]
     lines += [f"{name}: {share.part} of {share.of}" for name, share in made.shares.items()]
+    if record.capacity is not None:
+        lines.append(f"{capacity_words(record.capacity)} {record.capacity.why}")
     lines += [tester(record, made), *([slow_tester(made)] if slow_tester(made) else [])]
     return lines
 

@@ -29,6 +29,7 @@ from app.load.worst import reasons, worst
 
 WORST: Final = 10
 TIMES: Final = 60  # points over time, at most
+MAX_STEPS: Final = 1000  # of the line of calls up
 LOADS: Final = 12  # points against load
 FEW: Final = 3  # measurements that make no point against load
 CHARTED: Final = (What.response, What.barge_in, What.set_up, What.key_response, What.gap, What.hold)
@@ -183,7 +184,7 @@ def _distributions(record: Record) -> str:
 
 def _over_time(record: Record) -> str:
     width, right = _bin_s(record.seconds), record.seconds
-    steps = [(at_s, float(up)) for at_s, up in load_steps(record.calls)]
+    steps = _thinned(load_steps(record.calls))
     drawn = [_figure("Calls up", charts.lines("Calls up", [Series("calls", steps, steps=True)], "s", right=right))]
     for what in (What.response, What.barge_in):
         if found := _measures(record, what):
@@ -225,11 +226,15 @@ def _against_load(record: Record) -> str:
     size = max(1, -(-most // LOADS))
     drawn = []
     for what in (What.response, What.barge_in, What.set_up):
-        found: dict[int, list[float]] = {}
+        found: dict[int, list[tuple[int, float]]] = {}
         for one in _measures(record, what):
             up = max(1, steps[max(0, bisect_right(times, one.at_s) - 1)][1])
-            found.setdefault((up - 1) // size, []).append(one.ms)
-        places = {((at + 0.5) * size if size > 1 else at + 1): ms for at, ms in sorted(found.items()) if len(ms) >= FEW}
+            found.setdefault((up - 1) // size, []).append((up, one.ms))
+        places = {
+            float(np.mean([up for up, _ in some])): [ms for _, ms in some]
+            for _, some in sorted(found.items())
+            if len(some) >= FEW
+        }
         if len(places) < 2:
             continue
         series = [
@@ -344,6 +349,15 @@ def _measures(record: Record, what: What) -> list[Measure]:
 
 def _bin_s(seconds: float) -> float:
     return next((nice for nice in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800) if seconds / nice <= TIMES), 3600)
+
+
+def _thinned(steps: Sequence[tuple[float, int]]) -> list[tuple[float, float]]:
+    """Of very many, those at which a page still shows a difference: the highest of each short time."""
+    size = -(-len(steps) // MAX_STEPS)
+    parts = [steps[at : at + size] for at in range(0, len(steps), size)]
+    return [(part[0][0], float(max(up for _, up in part))) for part in parts[:-1]] + [
+        (at_s, up) for at_s, up in steps[-1:]
+    ]
 
 
 def _bins(measures: Iterable[Measure], width: float) -> list[tuple[float, list[float]]]:

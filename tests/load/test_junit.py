@@ -3,6 +3,7 @@
 from xml.etree import ElementTree
 
 from app.load import junit
+from app.load.record import Capacity
 from app.load.results import CallResult
 from tests.load.made import MARKUP, call, record, whole
 
@@ -28,11 +29,19 @@ def test_each_condition_is_a_test() -> None:
         "not barge_in_p99_ms > 300": "passed",
         "not late_share > 0.001": "failure",
         "not key_barge_in_p99_ms > 300": "failure",
+        "a number of calls holds all limits": "passed",
     }
-    assert (suite.attrib["tests"], suite.attrib["failures"], suite.attrib["errors"]) == ("5", "2", "0")
+    assert (suite.attrib["tests"], suite.attrib["failures"], suite.attrib["errors"]) == ("6", "2", "0")
     messages = [failure.attrib["message"] for failure in suite.iter("failure")]
     assert messages == ["late_share > 0.001: 0.20%", "not measured"]
     assert "barge_in: n 64" in suite.findtext("system-out", "")
+    assert "10 calls held all limits" in suite.findtext("system-out", "")
+
+
+def test_a_server_that_bears_nobody_is_a_failure() -> None:
+    suite = read(junit.xml(record(call(0), capacity=Capacity(0, "with 1 a limit broke", []))))
+    (failure,) = suite.iter("failure")
+    assert failure.attrib["message"] == "with 1 a limit broke"
 
 
 def test_a_run_that_is_not_whole_is_an_error_and_no_failure() -> None:
