@@ -1,7 +1,6 @@
 """The composition root: the only place that names concrete classes, reads the environment and the clock."""
 
 import asyncio
-import gc
 import importlib.metadata
 import logging
 import secrets
@@ -33,6 +32,7 @@ from app.providers.rules import RulesLlm
 from app.providers.scripted import ScriptedLlm, ScriptedStt, ScriptedTts, talker
 from app.providers.sphinx import SphinxStt
 from app.providers.toolbox import Toolbox
+from app.runtime import garbage
 from app.runtime.actor import DECLINED, UNSUPPORTED, CallActor, Handing, Seen, Watch
 from app.runtime.aftermath import close_dead_calls
 from app.runtime.archive import Archive
@@ -153,7 +153,10 @@ class Voicegate:
             async with asyncio.TaskGroup() as group:
                 tick = group.create_task(ticker.run())
                 calls = group.create_task(self._registry.run())
-                purge = group.create_task(self._purge(store))
+                beside = [
+                    group.create_task(self._purge(store)),
+                    group.create_task(garbage.sweep(lambda: (self._registry.ended, len(self._registry)))),
+                ]
                 placing = group.create_task(self.outbound.run()) if self.outbound is not None else None
                 legs = [group.create_task(server.run()) for server in (sockets, browsers, phones) if server is not None]
                 server = web.WebServer(app, sockets)
@@ -172,8 +175,8 @@ class Voicegate:
                 server.should_exit = True
                 await serving
                 await calls
-                purge.cancel()
-                tick.cancel()
+                for task in (*beside, tick):
+                    task.cancel()
 
     def _web_app(
         self,
@@ -349,7 +352,7 @@ class Voicegate:
 def _speech(settings: Settings) -> tuple[Stt, Tts]:
     if settings.speech == "scripted":
         return (
-            ScriptedStt("go on please", final_ms=settings.stt_final_ms),
+            ScriptedStt("go on please", final_ms=settings.stt_final_ms, partial_ms=settings.stt_partial_ms),
             ScriptedTts(first_ms=settings.tts_first_audio_ms, speed=settings.tts_speed),
         )
     stt = SphinxStt(workers=settings.stt_workers) if sphinx.available() else KeysOnlyStt()
@@ -379,8 +382,7 @@ async def serve(
         server.stop()
 
     def started(url: str) -> None:
-        gc.collect()
-        gc.freeze()  # what is loaded by now stays, and each full collection took 40 ms to find that out
+        garbage.settle()
         ready(url, server.sip.addresses if server.sip is not None else ())
 
     for number in (signal.SIGTERM, signal.SIGINT):

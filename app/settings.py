@@ -343,7 +343,8 @@ class Settings(_Part):
     stt_workers: int = Field(default=2, ge=1, le=256)
     tts_helpers: int = Field(default=1, ge=1, le=256)
 
-    stt_final_ms: int = Field(default=50, ge=0, le=60_000)  # these six are the scripted providers' latencies
+    stt_partial_ms: int = Field(default=300, ge=0, le=60_000)  # these seven are the scripted providers' latencies
+    stt_final_ms: int = Field(default=50, ge=0, le=60_000)
     llm_first_token_ms: int = Field(default=50, ge=0, le=60_000)
     llm_token_ms: int = Field(default=10, ge=0, le=60_000)
     llm_tokens: int = Field(default=39, ge=1, le=10_000)

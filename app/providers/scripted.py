@@ -146,12 +146,16 @@ class ScriptedStt:
     what is expected.
 
     A line is used up when an utterance is finished; a `Pause` delays the line after it. After the last, "". Only a
-    function has the audio kept for it.
+    function has the audio kept for it. Where it is one text, it is told early as well, `partial_ms` after the
+    utterance's beginning.
     """
 
-    def __init__(self, script: str | Sequence[Said] | Hear = (), *, final_ms: float = 0) -> None:
+    def __init__(
+        self, script: str | Sequence[Said] | Hear = (), *, final_ms: float = 0, partial_ms: float = math.inf
+    ) -> None:
         self._script = script
         self._final_ms = final_ms
+        self._partial_ms = partial_ms
         self.streams: deque[ScriptedSttStream] = deque(maxlen=MAX_REMEMBERED)
 
     async def start(self) -> None:
@@ -162,16 +166,19 @@ class ScriptedStt:
             stream.close()
 
     def open(self, rate_hz: int, language: str) -> "ScriptedSttStream":
-        stream = ScriptedSttStream(self._script, self._final_ms, rate_hz)
+        stream = ScriptedSttStream(self._script, self._final_ms, self._partial_ms, rate_hz)
         self.streams.append(stream)
         return stream
 
 
 class ScriptedSttStream:
-    def __init__(self, script: str | Sequence[Said] | Hear, final_ms: float, rate_hz: int) -> None:
+    def __init__(self, script: str | Sequence[Said] | Hear, final_ms: float, partial_ms: float, rate_hz: int) -> None:
         self._hear = script if callable(script) else None
         self._lines = itertools.repeat(script) if isinstance(script, str) else iter(() if callable(script) else script)
         self._final_ms = final_ms
+        self._partial = script if isinstance(script, str) and partial_ms < math.inf else ""
+        self._partial_ms = partial_ms
+        self._tell: Callable[[int, Heard], None] | None = None
         self._rate_hz = rate_hz
         self._open: dict[int, _Utterance] = {}
         self._pending: set[asyncio.Future[None]] = set()
@@ -182,9 +189,15 @@ class ScriptedSttStream:
     def expect(self, hearing: Hearing) -> None:
         self.hearing = hearing
 
+    def tell_early(self, tell: Callable[[int, Heard], None]) -> None:
+        self._tell = tell
+
     def begin(self, utterance: int) -> None:
-        if not self._closed:
-            self._open[utterance] = _Utterance(self.hearing)
+        if self._closed:
+            return
+        heard = self._open[utterance] = _Utterance(self.hearing)
+        if self._partial and self._tell is not None:
+            asyncio.get_running_loop().call_later(self._partial_ms / 1000, self._say_early, utterance, heard)
 
     def feed(self, utterance: int, pcm: Pcm) -> None:
         heard = self._open.get(utterance)
@@ -218,6 +231,10 @@ class ScriptedSttStream:
         for gate in self._pending:
             if not gate.done():
                 gate.set_exception(ProviderError(Fault.cut, "closed"))
+
+    def _say_early(self, utterance: int, heard: "_Utterance") -> None:
+        if self._open.get(utterance) is heard and self._tell is not None:
+            self._tell(utterance, Heard(self._partial))
 
     def _next(self, heard: "_Utterance") -> Said:
         if self._hear is None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.core.request import Hearing, Request
-from app.ports import Fault, Heard, Pcm, ProviderError, Words
+from app.ports import EarlyStt, Fault, Heard, Pcm, ProviderError, Words
 from app.providers.scripted import CHUNK_MS, STALL, TALK, Line, Pause, ScriptedLlm, ScriptedStt, ScriptedTts, talker
 from flows.model import Flow, Step, Texts, Voice
 from tests.support.virtual import run
@@ -152,6 +152,42 @@ def test_one_text_is_heard_in_every_utterance_of_every_call() -> None:
                 begin = now_ms()
                 assert (await stream.finish(utterance)).text == "go on"
                 assert now_ms() - begin == 50
+
+    run(story())
+
+
+def test_one_text_is_told_early_of_what_lasts_long_enough() -> None:
+    async def story() -> None:
+        stt = ScriptedStt("go on", partial_ms=300)
+        stream = stt.open(8000, "en")
+        assert isinstance(stream, EarlyStt)
+        told: list[tuple[int, Heard, int]] = []
+        begin = now_ms()
+        stream.tell_early(lambda utterance, heard: told.append((utterance, heard, now_ms() - begin)))
+        for utterance in (1, 2, 3):
+            stream.begin(utterance)
+        stream.drop(1)
+        await asyncio.sleep(0.2)
+        await stream.finish(2)
+        stream.begin(2)
+        await asyncio.sleep(1)
+        stream.begin(4)
+        stream.close()
+        await asyncio.sleep(1)
+        assert told == [(3, Heard("go on"), 300), (2, Heard("go on"), 500)]
+
+    run(story())
+
+
+@pytest.mark.parametrize("stt", [ScriptedStt("go on"), ScriptedStt(["go on"], partial_ms=10)])
+def test_without_a_latency_or_one_text_nothing_is_told_early(stt: ScriptedStt) -> None:
+    async def story() -> None:
+        stream = stt.open(8000, "en")
+        told: list[int] = []
+        stream.tell_early(lambda utterance, heard: told.append(utterance))
+        stream.begin(1)
+        await asyncio.sleep(5)
+        assert told == []
 
     run(story())
 
