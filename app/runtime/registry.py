@@ -31,6 +31,7 @@ class Registry:
         self.max_calls_per_address = max_calls_per_address
         self.capacity = capacity or Capacity()
         self.draining = False
+        self.ended = 0  # calls, so far
         self.over: Callable[[CallActor], None] = lambda actor: None  # told of each call that has ended
         self._calls: dict[str, CallActor] = {}
         self._addresses: Counter[str] = Counter()
@@ -123,6 +124,7 @@ class Registry:
             log.exception("call %s: ended by an internal error", actor.call)
         finally:
             del self._calls[actor.call]
+            self.ended += 1
             self._addresses[address] -= 1
             if not self._addresses[address]:
                 del self._addresses[address]
