@@ -93,7 +93,7 @@ def test_a_limit_that_breaks_is_status_1(done: dict[str, Done], folder: Path) ->
     assert lines == [["held", "failed:"], ["broken", "set_up_max_ms:"], ["broken", "resume_p50_ms:"]]
     assert "was not measured" in second.out, "which is no reason to be content"
     assert "against a.json" in second.out
-    assert "set_up_p50_ms" in second.out
+    assert "failed_share" in second.out
     assert "Against a.json" in (folder / "b.html").read_text()
 
 
