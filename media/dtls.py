@@ -3,6 +3,7 @@
 The one file that touches the insides of aiortc's DTLS. `tests/webrtc/test_internals.py` names all that is relied on.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Final, Protocol, cast
 
@@ -29,7 +30,7 @@ class HandshakeError(Exception):
 class Certificate(RTCCertificate):
     """A key and what it is known by."""
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> tuple[str, str]:
         """Algorithm and value, as `a=fingerprint` has them (RFC 8122)."""
         found = next(f for f in self.getFingerprints() if f.algorithm == "sha-256")

@@ -4,6 +4,7 @@ What it adds: folded and otherwise sloppy lines, limits, framing on streams (18.
 comma separates, and errors of one type. What others wrote is given back as they wrote it, never printed anew.
 """
 
+import functools
 import re
 import secrets
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ MAX_HEADER_CHARS: Final = 4096  # of one, unfolded
 MAX_URI_CHARS: Final = 1024
 MAX_ID_CHARS: Final = 256  # of a Call-ID, a tag, a branch
 MAX_SEQUENCE: Final = (1 << 31) - 1  # RFC 3261, 8.1.1.5
+READ_AGAIN: Final = 256  # values kept as they were read: each layer reads the same From, To and Via once more
 MAX_HOPS: Final = 70  # RFC 3261, 8.1.1.6
 MAGIC: Final = "z9hG4bK"  # RFC 3261, 8.1.1.7
 PORT: Final = 5060
@@ -246,6 +248,7 @@ def _answerable(message: Message) -> Request | None:
     return message if repeated else None
 
 
+@functools.lru_cache(READ_AGAIN)
 def uri_of(text: str) -> Written:
     """A URI, without the headers that may stand after its `?` (19.1.1). Raises `MessageError`."""
     if len(text) > MAX_URI_CHARS:
@@ -295,6 +298,7 @@ def uri_headers(text: str) -> str:
     return text.rpartition("@")[2].partition("?")[2]
 
 
+@functools.lru_cache(READ_AGAIN)
 def address_of(text: str) -> Address:
     """A name-addr or addr-spec with its parameters (20.10). Raises `MessageError`."""
     named = _ADDRESS.fullmatch(text)
@@ -323,7 +327,12 @@ def split_list(line: str, separator: str = ",") -> Iterator[str]:
 def top_via(message: Message) -> Via:
     """Raises `MessageError`."""
     lines = message.headers.getlist("Via")
-    found = _VIA.fullmatch(next((part for line in lines for part in split_list(line)), ""))
+    return _via_of(next((part for line in lines for part in split_list(line)), ""))
+
+
+@functools.lru_cache(READ_AGAIN)
+def _via_of(text: str) -> Via:
+    found = _VIA.fullmatch(text)
     if found is None:
         raise MessageError("no Via that can be read")
     return Via(found["transport"].upper(), found["host"], _port(found["port"]), parameters_of(found["parameters"]))
