@@ -119,7 +119,6 @@ def load(
         paths, names = options.scenarios(scenario or [DEFAULT_SCENARIO])
         files = Files(json, html, junit)
         files.check()
-        files.clear()
         plan = Plan(
             dial=Dial(to, codec, token, user, password, srtp, os.fspath(ca or "")),
             scenarios=paths,
@@ -133,6 +132,7 @@ def load(
             folder=files.recordings,
             cache=_cache(),
             server=server.rstrip("/") or site(to),
+            server_named=bool(server),
             options=(
                 ("calls", str(calls)),
                 ("ramp", ramp),
@@ -142,6 +142,7 @@ def load(
                 ("seed", str(seed)),
             ),
         )
+        files.clear()
         try:
             record = uvloop.run(Command(plan, asked, out, most=most if until_breaks else 0, quiet=quiet).run())
         except asyncio.CancelledError:

@@ -23,6 +23,7 @@ from app.load.record import Record, Tape
 from app.load.results import CallResult, Measure, RunResult, Sample, merged
 from app.load.server import Watch
 from app.load.tape import file_name
+from app.load.tell import NO_FIGURES
 from app.load.worst import worst
 
 PREPARE_S: Final = 180.0  # for a worker to make its sounds
@@ -52,7 +53,8 @@ class Plan:
     tapes: int = 0  # the worst calls whose sound is kept
     folder: Path | None = None  # for it
     cache: Path | None = None  # for words, from run to run
-    server: str = ""  # the HTTP side of the server, where it is one of ours
+    server: str = ""  # the HTTP side of the server, where it may be one of ours
+    server_named: bool = False  # somebody says that it is
     options: tuple[tuple[str, str], ...] = ()  # as asked for
 
 
@@ -128,7 +130,9 @@ class Run:
         self._told = told
         self._workers = [_Worker(job) for job in _jobs(plan)]
         self._news = asyncio.Event()
-        self._watch = Watch(plan.server, plan.dial.token, plan.dial.authorities) if plan.server else None
+        self._watch = (
+            Watch(plan.server, plan.dial.token, plan.dial.authorities, named=plan.server_named) if plan.server else None
+        )
         self._origin_s = 0.0
         self._began = ""
         self._begun = 0
@@ -335,7 +339,7 @@ class Run:
         if self._overtime:
             made.troubles.append(f"calls lasted {OVERTIME_S:g} s longer than they were held, and were ended")
         if self._watch is not None and self._watch.trouble:
-            made.options["server figures"] = self._watch.trouble
+            made.options[NO_FIGURES] = self._watch.trouble
         self._keep_tapes(made)
         return made
 

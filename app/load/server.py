@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.load.dial import tls
+from app.load.dial import shown, tls
 from app.load.results import Sample
 
 LOOK_S: Final = 2.0
@@ -29,7 +29,7 @@ LIVE: Final = "voicegate_calls_live"
 REFUSED: Final = "voicegate_calls_refused_total"
 SENT: Final = "voicegate_sent_frames_total"
 LATE: Final = "voicegate_late_frames_total"
-ASKS_WHO: Final = "/metrics asks for the token of a viewer"
+ASKS_WHO: Final = "its /metrics asks for the token of a viewer"
 
 
 class Health(Struct):
@@ -58,12 +58,14 @@ class Page(Struct, frozen=True):
 class Watch:
     """Of one run. `trouble` says why there are no figures of a server that is ours."""
 
-    def __init__(self, site: str, token: str = "", authorities: str = "") -> None:
+    def __init__(self, site: str, token: str = "", authorities: str = "", *, named: bool = False) -> None:
+        """`named`: somebody says that there is one of ours, and is told where there is none."""
         self.samples: list[Sample] = []
         self.trouble = ""
         self._site = site
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._tls = tls(authorities) or True
+        self._named = named
         self._first: Page | None = None
         self._last: Page | None = None
         self._most_memory = 0.0
@@ -76,6 +78,8 @@ class Watch:
         """Before the first call. Never raises."""
         if await self._is_ours():
             self._first = self._last = await self._page()
+        elif self._named:
+            self.trouble = f"{shown(self._site)} is no Voicegate server"
 
     async def run(self, origin_s: float) -> None:
         """Until it is cancelled."""

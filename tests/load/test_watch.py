@@ -110,6 +110,12 @@ async def test_a_page_that_is_none_is_passed_over(page: str) -> None:
     assert watch.trouble == ""
 
 
+async def test_who_names_a_server_that_is_none_of_ours_is_told_so() -> None:
+    watch = Watch("http://me:secret@127.0.0.1:9", named=True)
+    await watch.begin()
+    assert watch.trouble == "http://127.0.0.1:9 is no Voicegate server"
+
+
 async def test_nobody_is_there() -> None:
     watch = await watched("http://127.0.0.1:9")
     assert (watch.samples, watch.trouble) == ([], "")
