@@ -15,6 +15,7 @@ from app.load.line import LineError, NotResumable, Refused, Trouble
 from app.load.lines import BadAddress
 from app.load.sip import CODECS, SipLine, Telephone, sip_lines
 from app.providers.scripted import ScriptedStt
+from media import rtp_audio
 from media.rtp_audio import RtpAudio
 from media.sip.session import Session
 from tests.clients.certificate import self_signed
@@ -130,6 +131,7 @@ async def test_what_is_left_out_is_lost_and_time_goes_on(tmp_path: Path) -> None
 
 async def test_the_server_is_told_how_it_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rtp, "WATCH_FRAMES", 5)
+    monkeypatch.setattr(rtp_audio, "REPORT_MS", 100)
     async with served(tmp_path) as server, connected(server) as (line, ears):
         _, stream = await leg_of(server)
         await ears.until(lambda: len(ears.payloads) > 20)
