@@ -37,9 +37,18 @@ class Certificate(RTCCertificate):
         return found.algorithm, found.value
 
     def _create_ssl_context(self, srtp_profiles: list[SRTPProtectionProfile]) -> SSL.Context:
-        context = super()._create_ssl_context(srtp_profiles)
-        context.set_cipher_list(CIPHERS)
+        """One for all peers: making it takes as long as a third of a handshake."""
+        profiles = tuple(profile.openssl_profile for profile in srtp_profiles)
+        context = self._contexts.get(profiles)
+        if context is None:
+            context = self._contexts[profiles] = super()._create_ssl_context(srtp_profiles)
+            context.set_cipher_list(CIPHERS)
+            context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # no peer resumes another one's
         return context
+
+    @functools.cached_property
+    def _contexts(self) -> dict[tuple[bytes, ...], SSL.Context]:
+        return {}
 
 
 def certificate() -> Certificate:

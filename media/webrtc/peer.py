@@ -6,8 +6,10 @@ it, without a queue or a task between; one that is to be sent goes straight to t
 """
 
 import asyncio
+import functools
 import random
 import struct
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,6 +38,7 @@ MAX_STREAMS: Final = 4  # of SCTP; one is used
 MAX_FRAGMENTS: Final = 256  # of messages that are not whole yet; a whole one has 55
 CHANNEL_LABEL: Final = "voicegate"
 CLOSE_TIMEOUT_S: Final = 5
+INTERFACES_S: Final = 10  # until this machine's interfaces are looked at again: that takes half a millisecond
 
 
 class PeerError(Exception):
@@ -52,7 +55,7 @@ class Addresses:
     last_port: int = 0
 
     def local(self) -> list[str]:
-        return [self.host] if self.host else get_host_addresses(True, True) or ["127.0.0.1"]
+        return [self.host] if self.host else list(_interfaces(int(time.monotonic() / INTERFACES_S)))
 
 
 ANYWHERE: Final = Addresses()
@@ -280,6 +283,12 @@ class _Ice(Connection):
         if self._queue.qsize() < MAX_QUEUED:
             super().data_received(data, component)
 
+    async def gather_candidates(self) -> None:
+        """As aioice does, but for its own look at all interfaces."""
+        self._local_candidates_start = True
+        self._local_candidates += await self.get_component_candidates(1, [])
+        self._local_candidates_end = True
+
     async def get_component_candidates(self, component: int, addresses: list[str], timeout: int = 5) -> list[Candidate]:
         candidates = []
         for preference, address in enumerate(self._addresses.local()):
@@ -350,6 +359,11 @@ class _Sctp(RTCSctpTransport):
             await super()._data_channel_receive(stream_id, pp_id, data)
         except (AssertionError, UnicodeDecodeError, struct.error):
             return  # no text, or a channel that is open twice or not at all
+
+
+@functools.lru_cache(1)
+def _interfaces(period: int) -> tuple[str, ...]:
+    return tuple(get_host_addresses(True, True)) or ("127.0.0.1",)
 
 
 def _candidate(

@@ -33,7 +33,12 @@ async def test_the_ice_agent() -> None:
     assert parameters(agent.check_incoming) == ["message", "addr", "protocol"]
     source = inspect.getsource(aioice.Connection.request_received)
     assert source.index("check_message_integrity") < source.index("self.check_incoming(message, addr, protocol)")
-    assert "self.get_component_candidates(" in inspect.getsource(aioice.Connection.gather_candidates)
+    source = inspect.getsource(aioice.Connection.gather_candidates)
+    assert set(re.findall(r"self\.(_local\w+) \+?= ", source)) == {
+        "_local_candidates",
+        "_local_candidates_end",
+        "_local_candidates_start",
+    }
     assert parameters(candidate_priority) == ["candidate_component", "candidate_type", "local_pref"]
     assert len(parameters(candidate_foundation)) == 3
     assert parameters(get_host_addresses) == ["use_ipv4", "use_ipv6"]
