@@ -1,4 +1,4 @@
-"""What a SIP call costs: light telephones whose frames were encoded before.
+"""What a SIP call costs: simulated telephones whose frames were encoded before.
 
 `python -m tests.bench.sip [CALLS] [--media]`: the media path alone (port, jitter buffer, codec, ear, playout, clock),
 at ordinary talk shares, agent 45 % and caller 40 %; without `--media` a whole server with scripted speech, likewise,

@@ -1,4 +1,4 @@
-"""What a WebRTC call costs: light callers whose frames were encoded before.
+"""What a WebRTC call costs: simulated callers whose frames were encoded before.
 
 `python -m tests.bench.webrtc [CALLS]`: the media path alone (SRTP, jitter buffer, codec, ear, playout, clock) at
 ordinary talk shares, agent 45 % and caller 40 % with DTX between; and a whole server with scripted speech.

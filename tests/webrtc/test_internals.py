@@ -24,7 +24,15 @@ def parameters(function: object) -> list[str]:
 
 async def test_the_ice_agent() -> None:
     agent = aioice.Connection(ice_controlling=False)
-    for name in ("_nominated", "_protocols", "_queue", "remote_username", "remote_password", "remote_is_lite"):
+    for name in (
+        "ice_controlling",
+        "_nominated",
+        "_protocols",
+        "_queue",
+        "remote_username",
+        "remote_password",
+        "remote_is_lite",
+    ):
         assert hasattr(agent, name), name
     assert agent._nominated == {}
     assert agent._protocols == []
