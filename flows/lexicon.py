@@ -71,9 +71,12 @@ ONE_BEAT = frozenset((
 ))  # fmt: skip
 """Backchannels that are over in no time."""
 
+LAUGHS = frozenset(("ha", "mm", "hm"))
+"""Sounds that repeat by themselves."""
+
 CUT_INS = (
     "stop", "wait", "wait a moment", "hold on", "hang on", "one moment", "just a moment", "excuse me", "sorry", "hello",
-    "listen", "but", "yes but", "okay but",
+    "but", "yes but", "okay but",
 )  # fmt: skip
 """What takes the floor, and announces more."""
 
@@ -166,6 +169,12 @@ def is_backchannel(text: str) -> bool:
     """Whether it only says "go on": one to four words, all of them such."""
     words = plain(text).split()
     return 0 < len(words) <= MAX_BACKCHANNEL_WORDS and _covered(" ".join(words))
+
+
+def is_impatient(text: str) -> bool:
+    """Whether one such word is said twice. Who says "okay okay" and goes on is about to speak; laughs are no words."""
+    first, *more = text.split() or [""]
+    return bool(more) and set(more) == {first} and first not in LAUGHS
 
 
 def ordinal(number: int) -> str:

@@ -107,8 +107,9 @@ def paused(call: Call, utterance: int, *, on: bool) -> None:
 
 
 def so_far(call: Call, event: SpeechSoFar) -> None:
-    if call.state.floor.utterance == event.utterance:
-        call.state.floor.says = event.says
+    floor = call.state.floor
+    if event.utterance == floor.utterance or (not floor.utterance and event.utterance in floor.awaited):
+        floor.says = event.says
 
 
 def decide(call: Call) -> None:

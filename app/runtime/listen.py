@@ -66,7 +66,6 @@ class Listening:
     def speech_ended(self, utterance: int, speech_ms: int, voice: bool) -> None:
         if self._closed:
             return
-        self._utterance = 0
         self._post(SpeechEnded(utterance, speech_ms, voice))
         if voice:
             job = self._spawn(self._finish(utterance))
@@ -84,6 +83,7 @@ class Listening:
             self._stream.close()
 
     def _early(self, utterance: int, heard: Heard) -> None:
+        """Also after its end, while its last frames are on their way through the recogniser."""
         if self._closed or utterance != self._utterance:
             return
         says = _says(heard)
@@ -102,6 +102,6 @@ class Listening:
 
 def _says(heard: Heard) -> Says:
     if lexicon.is_backchannel(heard.text):
-        brief = heard.text in lexicon.ONE_BEAT or heard.confidence < GO_ON_CONFIDENCE
-        return Says.nothing if brief else Says.go_on
+        patient = heard.text not in lexicon.ONE_BEAT and not lexicon.is_impatient(heard.text)
+        return Says.go_on if patient and heard.confidence >= GO_ON_CONFIDENCE else Says.nothing
     return Says.words if heard.text and heard.confidence >= WORDS_CONFIDENCE else Says.nothing

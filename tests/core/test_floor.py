@@ -201,6 +201,26 @@ def test_words_that_are_nearly_known_are_waited_for() -> None:
     assert floor(driver) == ["HoldPlayout", "CutPlayout"]
 
 
+def test_words_so_far_may_come_after_the_end() -> None:
+    driver = choosing()
+    utterance = begun(driver)
+    driver.post(SpeechEnded(utterance, 400, True), 500)
+    driver.post(SpeechSoFar(utterance, Says.words), 20)
+    until(driver, turns.DECIDE_MS + 50)
+    assert floor(driver) == ["HoldPlayout"]
+    driver.post(Transcript(utterance, "tea"))
+    assert floor(driver) == ["HoldPlayout", "CutPlayout"]
+
+
+def test_words_of_the_one_before_are_not_the_next_ones() -> None:
+    driver = choosing()
+    first = begun(driver)
+    driver.post(SpeechEnded(first, 300, True), 250)
+    begun(driver)
+    driver.post(SpeechSoFar(first, Says.words), 20)
+    assert driver.state.floor.says is Says.nothing
+
+
 def test_words_that_are_not_are_not_waited_for_long() -> None:
     driver = choosing()
     utterance = begun(driver)

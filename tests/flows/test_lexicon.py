@@ -28,6 +28,22 @@ def test_not_backchannels(text: str) -> None:
     assert not lexicon.is_backchannel(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "impatient"),
+    [
+        ("okay okay", True),
+        ("yeah yeah yeah", True),
+        ("okay", False),
+        ("oh okay", False),
+        ("ha ha ha", False),
+        ("mm mm", False),
+        ("", False),
+    ],
+)
+def test_who_says_it_twice_waits_to_speak(text: str, impatient: bool) -> None:
+    assert lexicon.is_impatient(text) is impatient
+
+
 def test_plain() -> None:
     assert lexicon.plain("That’s  RIGHT, o'clock 'quoted' 10:15!") == "that's right o'clock quoted 10 15"
 
