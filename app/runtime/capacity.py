@@ -30,6 +30,7 @@ class Capacity:
         self._ticks: deque[tuple[float, float, float, int]] = deque()  # when, CPU until then, lag, live calls
         self._lags_ms = 0.0  # their sums
         self._calls = 0
+        self._live = 0
         self._fresh_ms: deque[float] = deque()  # calls that came within the window
         self._fresh_sum_ms = 0.0
 
@@ -39,6 +40,7 @@ class Capacity:
         ticks.append((now_ms, cpu_ms, lag_ms, calls))
         self._lags_ms += lag_ms
         self._calls += calls
+        self._live = calls
         since_ms = now_ms - WINDOW_MS
         while ticks[0][0] < since_ms:
             _, _, gone_ms, gone = ticks.popleft()
@@ -54,6 +56,7 @@ class Capacity:
 
     def admitted(self) -> None:
         """A call came, whether or not it was asked for."""
+        self._live += 1
         if self._ticks:
             now_ms = self._ticks[-1][0]
             self._fresh_ms.append(now_ms)
@@ -61,7 +64,7 @@ class Capacity:
 
     def admits(self) -> bool:
         """Whether one more call harms none. Where there is none to be harmed, it does not."""
-        if not self._ticks or not self._ticks[-1][3] + len(self._fresh_ms):
+        if not self._ticks or not self._live:
             return True
         if self._closed:
             return False
