@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Final
 
 FLOWS: Final = Path(__file__).with_name("flows")
-SETTINGS: Final = {"MAX_CALLS": "200", "MAX_CALLS_PER_ADDRESS": "200", "DRAIN_S": "1", "LOG_LEVEL": "error"}
+SETTINGS: Final = {
+    "MAX_CALLS": "200",
+    "MAX_CALLS_PER_ADDRESS": "200",
+    "MAX_LOAD": "0",  # turns are what is measured: a machine that is busy otherwise refuses none
+    "MAX_LAG_MS": "0",
+    "DRAIN_S": "1",
+    "LOG_LEVEL": "error",
+}
 START_S: Final = 60.0
 STOP_S: Final = 20.0
 PROGRAM: Final = "from app.cli import main; main()"
