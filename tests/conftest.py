@@ -4,6 +4,7 @@ import os
 import shutil
 
 import pytest
+from hypothesis import settings
 
 REQUIRE_ALL = "REQUIRE_ALL"
 
@@ -20,6 +21,8 @@ def needs(program: str, how_to_install: str) -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    settings.register_profile("untimed", deadline=None)  # tests do not time
+    settings.load_profile("untimed")
     config.addinivalue_line("markers", "slow: takes long by nature; started first, so that others run beside it")
 
 

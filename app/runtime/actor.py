@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
@@ -51,7 +52,7 @@ from app.core.events import (
 )
 from app.core.request import Hearing
 from app.core.state import Phase
-from app.ports import Clock, Fault, Llm, Tools
+from app.ports import Clock, Fault, Llm, StoreError, Tools
 from app.runtime import reply
 from app.runtime.journal import CallJournal
 from app.runtime.legs import Legs
@@ -63,6 +64,9 @@ log = logging.getLogger(__name__)
 
 UNSUPPORTED = "unsupported"
 DECLINED = 603  # RFC 3261, 21.6.2
+
+RECORD_MS = 1000
+"""For a call's record to be written, before the call is over for whoever asks."""
 
 MAILBOX_MAX = 2000
 """Facts that wait. A call that is this far behind is broken, and ends."""
@@ -215,6 +219,12 @@ class CallActor:
         finally:
             self._disarm()
             self._finish()
+
+    async def recorded(self) -> None:
+        """Returns when the record of the ended call is kept; a store that fails is waited for no longer than a second."""
+        with suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(RECORD_MS / 1000):
+                await self._journal.flush()
 
     # The loop
 

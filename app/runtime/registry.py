@@ -81,9 +81,12 @@ class Registry:
 
     def bind(self, token: str, call: str) -> None:
         """A lost leg of this call may come back with this token; it takes the place of the call's earlier ones."""
-        for old in [old for old, bound in self._resume.items() if bound == call]:
-            del self._resume[old]
+        self._unbind(call)
         self._resume[token] = call
+
+    def _unbind(self, call: str) -> None:
+        for token in [token for token, bound in self._resume.items() if bound == call]:
+            del self._resume[token]
 
     def knows(self, token: str) -> bool:
         """Whether a live call is bound to this token."""
@@ -120,6 +123,8 @@ class Registry:
     async def _run(self, actor: CallActor, address: str, ended: Callable[[CallActor], None] | None) -> None:
         try:
             await actor.run()
+            self._unbind(actor.call)
+            await actor.recorded()
         except Exception:  # a fault of ours in one call is never another call's
             log.exception("call %s: ended by an internal error", actor.call)
         finally:
@@ -128,8 +133,7 @@ class Registry:
             self._addresses[address] -= 1
             if not self._addresses[address]:
                 del self._addresses[address]
-            for token in [token for token, call in self._resume.items() if call == actor.call]:
-                del self._resume[token]
+            self._unbind(actor.call)
             self._changed.set()
             self.over(actor)
             if ended is not None:
