@@ -221,7 +221,7 @@ class CallActor:
             self._finish()
 
     async def recorded(self) -> None:
-        """Returns when the record of the ended call is kept; a store that fails is waited for no longer than a second."""
+        """Returns when the record of the ended call is kept, or could not be kept for `RECORD_MS`."""
         with suppress(StoreError, TimeoutError):
             async with asyncio.timeout(RECORD_MS / 1000):
                 await self._journal.flush()
