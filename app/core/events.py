@@ -210,7 +210,7 @@ class Says(StrEnum):
 
 
 class SpeechSoFar(Event, frozen=True, tag=True):
-    """What an utterance whose words are not known yet sounds like; a later one replaces it. Few recognisers can tell."""
+    """What an utterance whose words are not known yet sounds like; a later one replaces it. Few recognisers tell."""
 
     utterance: int
     says: Says
