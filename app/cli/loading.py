@@ -253,7 +253,7 @@ def _cache() -> Path:
 @contextmanager
 def _clear_errors() -> Iterator[None]:
     from app.load.figures import BadCondition
-    from app.load.lines import BadAddress
+    from app.load.line import BadAddress
     from app.load.options import BadOption
     from app.load.run import CannotRun
 

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from msgspec import Struct
 
-from app.load.line import LineFactory
-from app.load.lines import TWILIO, BadAddress, websocket_lines
+from app.load.line import BadAddress, LineFactory
+from app.load.lines import TWILIO, websocket_lines
 
 RATES_HZ: Final[Mapping[str, int]] = {"l16/8000": 8000, "l16/16000": 16_000, "l16/24000": 24_000, "l16/48000": 48_000}
 DEFAULT_RATE_HZ: Final = 16_000

@@ -28,6 +28,10 @@ class Trouble(StrEnum):
     unsupported = "unsupported"  # what the scenario asks for, this transport cannot do
 
 
+class BadAddress(ValueError):
+    """An address that nobody can be called by; says what can be."""
+
+
 class LineError(Exception):
     """No connection. `str()` of it holds no words or keys."""
 

@@ -5,15 +5,11 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from app.load.line import LineFactory
+from app.load.line import BadAddress, LineFactory
 from app.load.plain import PlainLine
 from app.load.twilio import TwilioLine
 
 TWILIO: Final = "twilio"  # a part of a path that says so
-
-
-class BadAddress(ValueError):
-    """An address that nobody can be called by; says what can be."""
 
 
 def websocket_lines(

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from app.load import steps
+from app.load.noise import Noise as Kind
 from app.load.steps import Scenario, Speech
-from app.load.suite.noise import Noise as Kind
 from flows import source
 from flows.problems import FlowError, Problem, Source, did_you_mean
 

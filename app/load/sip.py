@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from app.load.line import LineError, LineFactory, Listener, NotResumable, Trouble
-from app.load.lines import BadAddress
+from app.load.line import BadAddress, LineError, LineFactory, Listener, NotResumable, Trouble
 from app.load.rtp import QUIET_S, RtpStream
 from app.load.sip_call import PhoneCall, Telephones, trouble_of
 from media.codec import Codec, Pcma, Pcmu

@@ -17,10 +17,10 @@ import msgspec
 import numpy as np
 import soxr
 
+from app.load import noise
+from app.load.noise import RATE_HZ, Wave
+from app.load.noise import Noise as Kind
 from app.load.steps import Noise, Scenario, Sound, Speech, Voice
-from app.load.suite import noise
-from app.load.suite.noise import RATE_HZ, Wave
-from app.load.suite.noise import Noise as Kind
 from app.ports import Tts
 from app.providers.espeak import EspeakTts
 from flows import model

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from app.load.suite.noise import Noise as NoiseKind
+from app.load.noise import Noise as NoiseKind
 
 DEFAULT_PATIENCE_MS: Final = 15_000
 DEFAULT_LEVEL_DBFS: Final = -20.0

@@ -17,8 +17,16 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
-from app.load.line import CONNECT_TIMEOUT_S, LineError, LineFactory, Listener, NotResumable, Refused, Trouble
-from app.load.lines import BadAddress
+from app.load.line import (
+    CONNECT_TIMEOUT_S,
+    BadAddress,
+    LineError,
+    LineFactory,
+    Listener,
+    NotResumable,
+    Refused,
+    Trouble,
+)
 from app.load.rtp import QUIET_S, RtpStream
 from media.codec import Codec
 from media.dtls import Certificate, certificate

@@ -19,8 +19,7 @@ from app.load.caller import Caller
 from app.load.calls import run_calls
 from app.load.clock import Clock
 from app.load.dial import open_lines
-from app.load.line import LineError, LineFactory
-from app.load.lines import BadAddress
+from app.load.line import BadAddress, LineError, LineFactory
 from app.load.orders import Done, Failed, FromWorker, Go, Job, Progress, Ready, ToWorker, framed, receive
 from app.load.results import CallResult, EndedBy
 from app.load.sounds import Kit, SoundError, Sounds

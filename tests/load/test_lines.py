@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from app.load import plain, twilio
-from app.load.line import Line, LineError, NotResumable, Refused, Trouble
-from app.load.lines import BadAddress, websocket_lines
+from app.load.line import BadAddress, Line, LineError, NotResumable, Refused, Trouble
+from app.load.lines import websocket_lines
 from app.load.plain import PlainLine
 from app.load.twilio import TwilioLine
 from tests.load.far_end import Heard, Peer, far_end, frame, goodbye, text

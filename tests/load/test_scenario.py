@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from app.load import scenario, steps
+from app.load.noise import Noise as Kind
 from app.load.scenario import ScenarioError
 from app.load.steps import Backchannel, Digits, Drop, For, HangUp, Interrupt, MakeNoise, Repeat, Say, Scenario, Wait
-from app.load.suite.noise import Noise as Kind
 
 HERE = Path(__file__).parent
 NO_SUCH_NOISE = f"must be {', '.join(f'{kind.value!r}' for kind in list(Kind)[:-1])} or {list(Kind)[-1].value!r}"

@@ -11,8 +11,7 @@ import pytest
 
 from app.core.events import CallStarted, Digit, LegLost, Transcript
 from app.load import rtp, sip, sip_call
-from app.load.line import LineError, NotResumable, Refused, Trouble
-from app.load.lines import BadAddress
+from app.load.line import BadAddress, LineError, NotResumable, Refused, Trouble
 from app.load.sip import CODECS, SipLine, Telephone, sip_lines
 from app.providers.scripted import ScriptedStt
 from media import rtp_audio

@@ -9,11 +9,11 @@ import pytest
 
 from app.load import sounds
 from app.load.line import FRAME_S
+from app.load.noise import Noise as Kind
 from app.load.plain import LINEAR
 from app.load.scenario import loads
 from app.load.sounds import Reel, SoundError, Sounds
 from app.load.steps import MakeNoise, Noise, Say, Scenario, Speech, Voice
-from app.load.suite.noise import Noise as Kind
 from app.ports import SpeechChunk
 from app.providers.scripted import ScriptedTts
 from flows import model

@@ -13,8 +13,7 @@ from aiohttp import web
 
 from app.core.events import Digit, LegAttached, LegLost, Transcript
 from app.load import rtp, webrtc
-from app.load.line import LineError, NotResumable, Refused, Trouble
-from app.load.lines import BadAddress
+from app.load.line import BadAddress, LineError, NotResumable, Refused, Trouble
 from app.load.webrtc import Browser, WebRtcLine, webrtc_lines
 from app.providers.scripted import ScriptedStt
 from media.webrtc import session

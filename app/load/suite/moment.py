@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from app.load.suite.noise import Noise
+from app.load.noise import Noise
 
 
 class Half(StrEnum):

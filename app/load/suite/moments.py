@@ -6,6 +6,7 @@ from typing import Final, TypeVar
 
 from msgspec import Struct
 
+from app.load.noise import Noise
 from app.load.suite.moment import (
     Band,
     Half,
@@ -21,7 +22,6 @@ from app.load.suite.moment import (
     Voice,
     Wire,
 )
-from app.load.suite.noise import Noise
 from app.load.suite.words import WORDS, Words
 
 T = TypeVar("T")

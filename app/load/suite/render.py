@@ -7,9 +7,9 @@ import numpy as np
 import soxr
 from msgspec import Struct
 
-from app.load.suite import noise
+from app.load import noise
+from app.load.noise import RATE_HZ, Noise, Wave
 from app.load.suite.moment import Band, Moment, Murmur, Part, Pause, Room, Say, Sound, Voice
-from app.load.suite.noise import RATE_HZ, Noise, Wave
 from app.ports import Tts
 from flows.model import Voice as TtsVoice
 from media.audio import FRAME_MS, FULL_SCALE, Pcm

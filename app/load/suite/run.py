@@ -32,7 +32,7 @@ async def run_suite(
     """Each moment's outcome. `told` hears of each as it ends, and how many there are.
 
     `address` is such as ws://host:8080, of a server that serves the flows beside this file; by default one is started,
-    with its journal in `folder`. Raises `NotServing`, `ProviderError` and `lines.BadAddress`.
+    with its journal in `folder`. Raises `NotServing`, `ProviderError` and `line.BadAddress`.
     """
     halves = tuple(Half) if half is None else (half,)
     played = [moment for one in halves for moment in moments(one)]
@@ -66,7 +66,7 @@ STRIDE: Final = 17
 
 
 def lines(base: str, token: str = "") -> LineMaker:
-    """Raises `lines.BadAddress` when a line is made."""
+    """Raises `line.BadAddress` when a line is made."""
 
     def line(scene: Scene, wire: Wire) -> Line:
         if wire is Wire.twilio:

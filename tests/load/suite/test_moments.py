@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from app.load.suite import noise
+from app.load.noise import RATE_HZ
 from app.load.suite.moment import Half, Kind, Moment, Pause, Right, Say, Scene, Wire
 from app.load.suite.moments import COUNT, moments, suite
-from app.load.suite.noise import RATE_HZ, Noise
 from app.load.suite.render import Renderer, frames, mixed
 from app.load.suite.serving import FLOWS
 from app.load.suite.words import WORDS
@@ -121,24 +120,6 @@ def test_frames_lose_nothing(rate_hz: int) -> None:
     assert {len(frame) for frame in cut} == {rate_hz // 50}
     assert len(cut) == 26
     assert abs(int(cut[10][0]) - 1000) < 20
-
-
-@pytest.mark.parametrize("kind", [kind for kind in Noise if kind is not Noise.babble])
-def test_noises_are_sound(kind: Noise) -> None:
-    made = noise.make(kind, RATE_HZ // 2, np.random.default_rng(1))
-    assert len(made) == RATE_HZ // 2
-    assert np.isfinite(made).all()
-    assert np.abs(made).max() > 0
-
-
-def test_nobody_makes_babble_of_chance() -> None:
-    with pytest.raises(ValueError, match="babble"):
-        noise.make(Noise.babble, 100, np.random.default_rng(1))
-
-
-def test_unequal_parts_of_a_murmur() -> None:
-    made = noise.murmur(RATE_HZ // 5, 100, 120, np.random.default_rng(1))
-    assert np.abs(made[:10]).max() < np.abs(made).max() / 10, "it fades in"
 
 
 def test_what_people_read_of_it() -> None:

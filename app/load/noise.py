@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 Wave = NDArray[np.float64]
 
 RATE_HZ: Final = 16_000
-"""Of everything in the suite, before it is made to suit a line."""
+"""Of every sound, before it is made to suit a line."""
 
 HUM_HZ: Final = 50.0
 
@@ -19,7 +19,7 @@ class Noise(StrEnum):
     street = "street"  # low, with cars that pass
     hum = "hum"  # of the mains
     fan = "fan"
-    babble = "babble"  # many people far away; `render` makes it of voices
+    babble = "babble"  # many people far away: made of voices, elsewhere
     cough = "cough"
     click = "click"
     typing = "typing"
