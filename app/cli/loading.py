@@ -189,13 +189,12 @@ def _finish(record: "Record", files: "Files", old: "Record | None", name: Path |
 
 def _read(path: Path) -> "Record":
     from app.load import record
-    from app.load.results import NotAResult
 
     try:
         return record.read(path)
     except OSError as error:
         raise SettingsError([f"{path}: cannot be read: {error.strerror}"]) from None
-    except NotAResult as error:
+    except record.NotAResult as error:
         raise SettingsError([f"{path}: {error}"]) from None
 
 

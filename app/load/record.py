@@ -7,7 +7,10 @@ from typing import Final
 import msgspec
 from msgspec import Struct, field
 
-from app.load.results import FORMAT, MAX_FILE_BYTES, CallResult, NotAResult, RunResult, What
+from app.load.results import FORMAT, CallResult, RunResult, What
+
+MAX_FILE_BYTES: Final = 1 << 30
+PEAK_SLACK_S: Final = 1e-9
 
 Span = tuple[float, float]
 """From and to, in seconds since the call's recording began."""
@@ -57,8 +60,11 @@ class Record(RunResult):
     capacity: Capacity | None = None
 
 
+class NotAResult(ValueError):
+    """A file that is none of ours, or of a newer tester."""
+
+
 _decoder = msgspec.json.Decoder(Record)
-PEAK_SLACK_S: Final = 1e-9
 
 
 def record_of(run: RunResult) -> Record:

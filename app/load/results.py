@@ -1,16 +1,12 @@
-"""What calls were like at the callers' ears, as data: written and read as JSON."""
+"""What calls were like at the callers' ears, as data."""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Final
 
-import msgspec
 from msgspec import Struct, field
 
 FORMAT: Final = 1
 """Raised when a reader of older files could not understand newer ones."""
-
-MAX_FILE_BYTES: Final = 1 << 30
 
 
 class What(StrEnum):
@@ -99,42 +95,6 @@ class RunResult(Struct):
     machine: list[str] = field(default_factory=list)
     options: dict[str, str] = field(default_factory=dict)  # as asked for
     format: int = FORMAT
-
-
-class NotAResult(ValueError):
-    """A file that is none of ours, or of a newer tester."""
-
-
-_decoder = msgspec.json.Decoder(RunResult)
-
-
-def to_json(run: RunResult) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(run), indent=1)
-
-
-def from_json(data: bytes) -> RunResult:
-    """Raises `NotAResult`."""
-    try:
-        run = _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeError) as error:
-        raise NotAResult(f"not a load test's result: {error}") from None
-    if run.format > FORMAT:
-        raise NotAResult("the result of a newer voicegate")
-    return run
-
-
-def save(run: RunResult, path: Path) -> None:
-    """Raises `OSError`."""
-    path.write_bytes(to_json(run))
-
-
-def read(path: Path) -> RunResult:
-    """Raises `NotAResult` and `OSError`."""
-    with path.open("rb") as file:
-        data = file.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise NotAResult(f"larger than {MAX_FILE_BYTES >> 20} MB")
-    return from_json(data)
 
 
 def merged(parts: list[RunResult]) -> RunResult:

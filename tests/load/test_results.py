@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from app.load import figures, results
+from app.load import figures, record, results
 from app.load.figures import BadCondition, condition
-from app.load.results import CallResult, EndedBy, Measure, NotAResult, RunResult, Sample, What
+from app.load.record import NotAResult
+from app.load.results import CallResult, EndedBy, Measure, RunResult, Sample, What
 
 
 def call(number: int, *ms: float, what: What = What.response, slow: bool = False, **fields: object) -> CallResult:
@@ -33,20 +34,29 @@ def test_a_run_is_the_same_after_it_was_saved(tmp_path: Path) -> None:
         call(1, refused="busy", ended_by=EndedBy.nobody),
         server=[Sample(1.0, {"cpu_ms": 12.5})],
     )
-    results.save(made, tmp_path / "run.json")
-    assert results.read(tmp_path / "run.json") == made
+    whole = record.record_of(made)
+    (tmp_path / "run.json").write_bytes(record.to_json(whole))
+    assert record.read(tmp_path / "run.json") == whole
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b"\xff\xfe", b'{"address": 3}'])
 def test_other_files_are_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "x.json").write_bytes(data)
     with pytest.raises(NotAResult):
-        results.read(tmp_path / "x.json")
+        record.read(tmp_path / "x.json")
 
 
-def test_a_newer_testers_file_is_refused() -> None:
+def test_a_newer_testers_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "new.json").write_bytes(record.to_json(record.record_of(run(format=results.FORMAT + 1))))
     with pytest.raises(NotAResult, match="newer"):
-        results.from_json(results.to_json(run(format=results.FORMAT + 1)))
+        record.read(tmp_path / "new.json")
+
+
+def test_a_file_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "MAX_FILE_BYTES", 100)
+    (tmp_path / "large.json").write_bytes(bytes(101))
+    with pytest.raises(NotAResult, match="larger"):
+        record.read(tmp_path / "large.json")
 
 
 def test_workers_parts_make_one_run() -> None:
