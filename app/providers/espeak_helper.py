@@ -41,7 +41,7 @@ _POSITION_CHARACTER = 1
 _RATE = 1
 _EVENT_END, _EVENT_WORD = 0, 1
 _SEED = 1
-"""Voices flutter by chance: with this, what is said again is the same sample for sample."""
+"""Voices flutter by chance: with this, the same sentences in the same order sound the same again."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _VOICE = re.compile(r"([A-Za-z0-9-]{1,32})(?:\+([A-Za-z0-9]{1,24}))?")
