@@ -18,6 +18,7 @@ import numpy as np
 import soxr
 
 from app.load import noise
+from app.load.levels import STEP_MS, active_rms, at_level, levels
 from app.load.noise import RATE_HZ, Wave
 from app.load.noise import Noise as Kind
 from app.load.steps import Noise, Scenario, Sound, Speech, Voice
@@ -32,10 +33,7 @@ CACHE_SUFFIX: Final = ".pcm"
 MAX_CACHE_BYTES: Final = 256 << 20
 MAX_WAV_S: Final = 120
 
-STEP_MS: Final = 5  # in which levels and edges are looked for
 EDGE_DB: Final = -20.0  # below a sound's level: there it begins and ends
-ACTIVE_DB: Final = -15.0  # below its loudest step: what is softer does not count for its level
-PEAK: Final = 0.95
 
 PAUSE: Final = re.compile(r"\[(\d{1,5})\]")
 BABBLE: Final = (
@@ -179,7 +177,7 @@ class Sounds:
 
     async def _crowd(self) -> Wave:
         """Some people at once, each at it again and again."""
-        voices = [_at_level(await self._words(text, Voice(name, rate)), -20) for text, name, rate in BABBLE]
+        voices = [at_level(await self._words(text, Voice(name, rate)), -20) for text, name, rate in BABBLE]
         samples = max(map(len, voices)) * 2
         places = [np.arange(samples) + number * 7001 for number in range(len(voices))]
         return np.asarray(sum(np.take(one, at, mode="wrap") for one, at in zip(voices, places, strict=True)))
@@ -189,34 +187,17 @@ def _reel(made: Wave, room: Pcm, codec: Codec, sound: Sound) -> Reel:
     pcm = _at_rate(made, codec.rate_hz, sound.level_dbfs)
     size = frame_samples(codec.rate_hz)
     pcm = np.concatenate((pcm, np.zeros(-len(pcm) % size, np.int16)))
-    levels = np.sqrt((pcm.reshape(-1, size).astype(np.float64) ** 2).mean(axis=1))
-    loud = np.flatnonzero(levels >= _active_rms(levels) * 10 ** (EDGE_DB / 20))
+    stepwise = np.sqrt((pcm.reshape(-1, size).astype(np.float64) ** 2).mean(axis=1))
+    loud = np.flatnonzero(stepwise >= active_rms(stepwise) * 10 ** (EDGE_DB / 20))
     mixed = np.clip(pcm.astype(np.int32) + np.take(room, np.arange(len(pcm)), mode="wrap"), -FULL_SCALE, FULL_SCALE - 1)
     words = " ".join(PAUSE.sub(" ", sound.text).split()) if isinstance(sound, Speech) else ""
     return Reel(_encoded(mixed.astype(np.int16), codec), int(loud[0]), int(loud[-1]), words)
 
 
-def _at_level(made: Wave, level_dbfs: float, rate_hz: int = RATE_HZ) -> Wave:
-    """Its loud parts have this level; what would go over the scale is clipped."""
-    rms = _active_rms(_levels(made, rate_hz))
-    return np.clip(made * (10 ** (level_dbfs / 20) / max(rms, 1e-9)), -PEAK, PEAK)
-
-
-def _levels(made: Wave, rate_hz: int = RATE_HZ) -> Wave:
-    size = rate_hz * STEP_MS // 1000
-    steps = max(1, len(made) // size)
-    return np.asarray(np.sqrt((made[: steps * size].reshape(steps, -1) ** 2).mean(axis=1)))
-
-
-def _active_rms(levels: Wave) -> float:
-    loud = levels[levels >= levels.max() * 10 ** (ACTIVE_DB / 20)]
-    return float(np.sqrt((loud**2).mean()))
-
-
 def _trimmed(made: Wave) -> Wave:
     """Without the silence before and after."""
-    levels, size = _levels(made), RATE_HZ * STEP_MS // 1000
-    heard = np.flatnonzero(levels >= _active_rms(levels) * 10 ** (EDGE_DB / 20))
+    stepwise, size = levels(made), RATE_HZ * STEP_MS // 1000
+    heard = np.flatnonzero(stepwise >= active_rms(stepwise) * 10 ** (EDGE_DB / 20))
     return made[heard[0] * size : (heard[-1] + 1) * size]
 
 
@@ -224,7 +205,7 @@ def _at_rate(made: Wave, rate_hz: int, level_dbfs: float | None) -> Pcm:
     if rate_hz != RATE_HZ:
         made = np.asarray(soxr.resample(made, RATE_HZ, rate_hz))
     if level_dbfs is not None:
-        made = _at_level(made, level_dbfs, rate_hz)
+        made = at_level(made, level_dbfs, rate_hz)
     return np.asarray(np.clip(made * FULL_SCALE, -FULL_SCALE, FULL_SCALE - 1)).astype(np.int16)
 
 

@@ -8,17 +8,15 @@ import soxr
 from msgspec import Struct
 
 from app.load import noise
+from app.load.levels import STEP_MS, at_level, levels
 from app.load.noise import RATE_HZ, Noise, Wave
 from app.load.suite.moment import Band, Moment, Murmur, Part, Pause, Room, Say, Sound, Voice
 from app.ports import Tts
 from flows.model import Voice as TtsVoice
 from media.audio import FRAME_MS, FULL_SCALE, Pcm
 
-FRAME: Final = RATE_HZ * FRAME_MS // 1000
-STEP: Final = RATE_HZ * 5 // 1000  # in which the edges of sounds are looked for
+STEP: Final = RATE_HZ * STEP_MS // 1000
 AUDIBLE_DB: Final = -26.0  # below a sound's loudest step: it begins and ends there
-ACTIVE_DB: Final = -15.0  # steps that count for its level
-PEAK: Final = 0.95
 ROOM_S: Final = 8  # of the room's own sound, which goes round
 
 NARROW: Final = ((0, 0.0), (200, 0.05), (300, 1.0), (3300, 1.0), (3600, 0.05), (4000, 0.0))
@@ -93,7 +91,7 @@ class Renderer:
         if room not in self._rooms:
             samples = RATE_HZ * ROOM_S
             wave = await self._noise(room.noise, samples, np.random.default_rng(round(-room.level_dbfs * 10)))
-            self._rooms[room] = _pcm(_at_level(wave, room.level_dbfs))
+            self._rooms[room] = _pcm(at_level(wave, room.level_dbfs))
         return self._rooms[room]
 
     async def _part(self, part: Part, moment: Moment, rng: np.random.Generator) -> Wave:
@@ -101,15 +99,15 @@ class Renderer:
             case Pause(ms=ms):
                 return np.zeros(RATE_HZ * ms // 1000)
             case Say(text=text):
-                return _at_level(await self.say(text, moment.voice), moment.level_dbfs)
+                return at_level(await self.say(text, moment.voice), moment.level_dbfs)
             case Sound(noise=kind, ms=ms, above_db=above_db):
                 wave = await self._noise(kind, RATE_HZ * ms // 1000, rng)
-                return _at_level(wave, moment.level_dbfs + above_db)
+                return at_level(wave, moment.level_dbfs + above_db)
             case Murmur(beats=beats, ms=ms, rises=rises):
                 low = 110 * moment.voice.pitch * (1.7 if "f" in moment.voice.name.partition("+")[2] else 1.0)
                 beat = noise.murmur(RATE_HZ * ms // 1000, low * 1.05, low * (1.25 if rises else 0.9), rng)
                 gap = 0.08 * noise.make(Noise.breath, RATE_HZ * 60 // 1000, rng)
-                return _at_level(np.concatenate([beat, *([gap, beat] * (beats - 1))]), moment.level_dbfs)
+                return at_level(np.concatenate([beat, *([gap, beat] * (beats - 1))]), moment.level_dbfs)
 
     async def say(self, text: str, voice: Voice) -> Wave:
         """Without silence around it."""
@@ -135,7 +133,7 @@ class Renderer:
         crowd = np.zeros(samples)
         for number, (text, name, rate_wpm, pitch) in enumerate(BABBLE):
             wave = await self.say(text, Voice(name, rate_wpm, pitch))
-            wave = _at_level(np.concatenate((wave, np.zeros(RATE_HZ * 150 // 1000))), -20)
+            wave = at_level(np.concatenate((wave, np.zeros(RATE_HZ * 150 // 1000))), -20)
             places = np.arange(number * 7919, number * 7919 + samples)
             crowd += np.take(wave, places, mode="wrap") + 0.7 * np.take(wave, places + len(wave) // 2, mode="wrap")
         return _echoed(crowd, np.random.default_rng(5), 250, -3.0)
@@ -156,25 +154,10 @@ def frames(pcm: Pcm, rate_hz: int) -> list[Pcm]:
     return [pcm[at : at + size] for at in range(0, len(pcm), size)]
 
 
-def _levels(wave: Wave) -> Wave:
-    steps = len(wave) // STEP
-    return np.asarray(np.sqrt((wave[: steps * STEP].reshape(steps, STEP) ** 2).mean(axis=1)))
-
-
 def _trimmed(wave: Wave) -> Wave:
-    levels = _levels(wave)
-    heard = np.flatnonzero(levels > levels.max() * 10 ** (AUDIBLE_DB / 20))
+    stepwise = levels(wave)
+    heard = np.flatnonzero(stepwise > stepwise.max() * 10 ** (AUDIBLE_DB / 20))
     return wave[heard[0] * STEP : (heard[-1] + 1) * STEP]
-
-
-def _at_level(wave: Wave, level_dbfs: float) -> Wave:
-    """Its loud steps have this level."""
-    levels = _levels(wave)
-    loud = levels[levels >= levels.max() * 10 ** (ACTIVE_DB / 20)]
-    rms = float(np.sqrt((loud**2).mean()))
-    wave = wave * (10 ** (level_dbfs / 20) / max(rms, 1e-12))
-    peak = float(np.abs(wave).max())
-    return np.clip(wave, -PEAK, PEAK) if peak > PEAK else wave
 
 
 def _through(band: Band, wave: Wave, rng: np.random.Generator) -> Wave:
