@@ -249,23 +249,3 @@ def _share_span(share: Share) -> Span:
 
 def _apart(first: Span, second: Span) -> bool:
     return first[1] < second[0] or second[1] < first[0]
-
-
-# Words
-
-
-def lost_words(said: Iterable[str], heard: Iterable[str]) -> tuple[int, int]:
-    """(words of `said` that are not in `heard` in their order, words said). Both in the order of the call."""
-    wanted, found = _words(said), _words(heard)
-    best = [0] * (len(found) + 1)  # longest common sequence with the first so many of `found`
-    for word in wanted:
-        before = 0
-        for at, other in enumerate(found, 1):
-            kept = best[at]
-            best[at] = before + 1 if word == other else max(kept, best[at - 1])
-            before = kept
-    return len(wanted) - best[-1], len(wanted)
-
-
-def _words(texts: Iterable[str]) -> list[str]:
-    return [word for text in texts for word in re.findall(r"[\w']+", text.casefold())]

@@ -17,8 +17,6 @@ DEFAULT: Final = (
 )
 """What a server's capacity is measured by, unless other conditions are given."""
 
-MAX_CONDITIONS: Final = 100
-
 
 def conditions(texts: Iterable[str]) -> tuple[Condition, ...]:
     """Raises `BadCondition`."""

@@ -176,22 +176,3 @@ def test_only_what_both_have_is_compared() -> None:
     ]
     (late, *_) = figures.compare(run(call(0)), run(call(0, late=1)))
     assert late.ratio is None
-
-
-# Words
-
-
-@pytest.mark.parametrize(
-    ("said", "heard", "lost"),
-    [
-        (["I would like Tuesday"], ["i would like tuesday."], (0, 4)),
-        (["I would like Tuesday"], ["I would", "like a Thursday"], (1, 4)),
-        (["one two three"], ["three two one"], (2, 3)),
-        (["yes"], [], (1, 1)),
-        ([], ["yes"], (0, 0)),
-    ],
-)
-def test_lost_words_are_those_not_heard_in_their_order(
-    said: list[str], heard: list[str], lost: tuple[int, int]
-) -> None:
-    assert figures.lost_words(said, heard) == lost

@@ -11,7 +11,6 @@ from app.load.scenario import ScenarioError
 from app.load.steps import Backchannel, Digits, Drop, For, HangUp, Interrupt, MakeNoise, Repeat, Say, Scenario, Wait
 
 HERE = Path(__file__).parent
-NO_SUCH_NOISE = f"must be {', '.join(f'{kind.value!r}' for kind in list(Kind)[:-1])} or {list(Kind)[-1].value!r}"
 
 WHOLE = """
 scenario: ordinary
