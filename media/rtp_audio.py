@@ -4,12 +4,12 @@ One piece for all transports that speak RTP. It knows no sockets and no keys: pa
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from media.audio import FRAME_MS, Pcm, silence
 from media.codec import Codec, PayloadError
-from media.digits import DigitReader, DigitSender
+from media.digits import DigitReader
 from media.jitter import JitterBuffer
 from media.opus import DTX_BYTES, Opus
 from media.rtp import RtpError, RtpPacket, RtpReceiver, RtpSender, Stream, mean_opinion
@@ -23,9 +23,6 @@ LOSS_KEPT: Final = 0.7  # of what was lost once, with each further report: for t
 REPORT_MS: Final = 5000  # between RTCP reports (RFC 3550, 6.2)
 MAX_PACKETS_PER_S: Final = 250  # of RTP; what comes beyond is dropped
 MAX_REPORTS_PER_S: Final = 50  # of RTCP, likewise: its flood takes no sound away
-DIGIT_FRAMES: Final = 6  # that a key of ours lasts
-DIGIT_PAUSE_FRAMES: Final = 4  # after it
-MAX_DIGITS: Final = 64  # of ours that wait
 
 Heard = Callable[[Pcm, int], None]
 Transmit = Callable[[bytes], None]
@@ -38,21 +35,17 @@ class RtpAudio:
         "_clock",
         "_continuous",
         "_digit",
-        "_digit_sender",
         "_digits",
         "_event_types",
         "_frame_ticks",
         "_heard",
-        "_keys",
         "_lock",
         "_missing",
         "_now_ms",
         "_packet_bytes",
         "_packet_ticks",
         "_packets",
-        "_pause_frames",
         "_payload_type",
-        "_pressing",
         "_quiet_frames",
         "_report_due_ms",
         "_reports",
@@ -91,16 +84,14 @@ class RtpAudio:
         packet_ms: int = FRAME_MS,
         lock: bool = False,
         receive_type: int | None = None,
-        digit_type: int | None = None,
         sequence: int | None = None,
     ) -> None:
         """`heard` is given the samples at the codec's rate, with the time.
 
         `continuous`: silence is sent like speech, as telephones expect. `packet_ms`: of each packet, for codecs whose
         payload can be cut anywhere. `lock`: packets come from anybody, so one source is chosen (`media.rtp.Stream`).
-        `receive_type`: what the peer numbers its packets with, where it is another type than ours; `digit_type`: the
-        payload type of our own keys. `sequence`: of the first packet, where another stream of this source went before:
-        SRTP counts them.
+        `receive_type`: what the peer numbers its packets with, where it is another type than ours. `sequence`: of the
+        first packet, where another stream of this source went before: SRTP counts them.
         """
         self.codec = codec
         self.sender = RtpSender(ssrc, payload_type, codec.clock_hz, sequence=sequence, cname=cname)
@@ -121,10 +112,6 @@ class RtpAudio:
         self._clock = now_ms
         self._continuous = continuous
         self._digits = DigitReader()
-        self._digit_sender = DigitSender(self.sender, digit_type, self._frame_ticks) if digit_type is not None else None
-        self._keys: list[str] = []
-        self._pressing: Iterator[list[bytes]] | None = None
-        self._pause_frames = 0
         self._silence_in = silence(codec.rate_hz, FRAME_MS)
         self._silence_out = codec.encode(silence(codec.rate_hz, FRAME_MS))
         self._packet_bytes = codec.bytes_per_ms * packet_ms if packet_ms != FRAME_MS else 0  # 0: a frame, a packet
@@ -211,13 +198,6 @@ class RtpAudio:
         else:
             self._send(payload)
 
-    def press(self, keys: str) -> bool:
-        """Our own keys (RFC 4733), one after the other, instead of sound. False: the peer takes none."""
-        if self._digit_sender is None or len(self._keys) + len(keys) > MAX_DIGITS:
-            return False
-        self._keys += keys
-        return True
-
     def skip(self, frames: int = 1) -> None:
         self._sent_ms += frames * FRAME_MS
         self.sender.skip(frames * self._frame_ticks)
@@ -232,7 +212,7 @@ class RtpAudio:
         """A little silence after the last sound, then hardly anything, or all of it where that is expected."""
         self._quiet_frames += 1
         due = self._quiet_frames <= HANGOVER_FRAMES or self._now_ms >= self._silence_due_ms
-        if self._continuous or due or self._keys or self._pressing is not None:
+        if self._continuous or due:
             self._silence_due_ms = self._now_ms + KEEP_ALIVE_MS
             self._send(self._silence_out)
         else:
@@ -241,8 +221,6 @@ class RtpAudio:
     def _send(self, payload: bytes) -> None:
         """The marker is on what follows a pause (RFC 3551, 4.1)."""
         self._sent_ms += FRAME_MS
-        if (self._keys or self._pressing is not None) and self._press():
-            return
         if not self._packet_bytes:
             packet = self.sender.packet(payload, self._frame_ticks, marker=not self._talking)
             self._talking = True
@@ -254,25 +232,6 @@ class RtpAudio:
             del self._waiting[: self._packet_bytes]
             self._transmit(self.sender.packet(whole, self._packet_ticks, marker=not self._talking))
             self._talking = True
-
-    def _press(self) -> bool:
-        """The part of a key that belongs into this frame's place. False: a pause between keys."""
-        if self._pressing is None:
-            if self._pause_frames > 0:
-                self._pause_frames -= 1
-                return False
-            assert self._digit_sender is not None
-            self._waiting.clear()
-            self._pressing = self._digit_sender.send(self._keys.pop(0), DIGIT_FRAMES)
-        packets = next(self._pressing, None)
-        if packets is None:
-            self._pressing = None
-            self._pause_frames = DIGIT_PAUSE_FRAMES
-            self._talking = False
-            return False
-        for packet in packets:
-            self._transmit(packet)
-        return True
 
     # In
 

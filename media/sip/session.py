@@ -61,7 +61,7 @@ class Session:
         self.negotiation = negotiation
         self.port = port
         self.done = asyncio.Event()
-        self.over = False  # likewise
+        self.over = False
         self.admission: Admission | None = None
         self.ringing: Ringing | None = None  # of a call of ours, until somebody answers
         self.call: Call | None = None
@@ -158,7 +158,6 @@ class Session:
             agreed.codec.payload_type,
             agreed.event_types,
             receive_type=agreed.receive_type,
-            digit_type=agreed.digit_type,
             ssrc=self._ssrc,
             cname=self._cname,
             heard=self._heard_audio,
