@@ -19,19 +19,14 @@ class DigitReader:
 
     def __init__(self) -> None:
         self._last: tuple[int, int] | None = None  # SSRC and timestamp
-        self.strays = 0  # no event, no digit, or one from the past
 
     def received(self, packet: RtpPacket) -> str | None:
-        """The digit, at the first packet of it."""
+        """The digit, at the first packet of it. None: its repeats, no digit, or one from the past."""
         if len(packet.payload) < _EVENT.size or packet.payload[0] >= len(DIGITS):
-            self.strays += 1
             return None
         if self._last is not None and self._last[0] == packet.ssrc:
             ahead = (packet.timestamp - self._last[1]) & 0xFFFFFFFF
-            if ahead == 0:
-                return None
-            if ahead >= 1 << 31:
-                self.strays += 1
+            if ahead == 0 or ahead >= 1 << 31:
                 return None
         self._last = (packet.ssrc, packet.timestamp)
         return DIGITS[packet.payload[0]]

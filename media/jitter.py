@@ -49,14 +49,12 @@ class JitterBuffer:
         "_ticks_per_ms",
         "_transit_ms",
         "_waiting",
-        "doubled",
         "late",
         "missing",
     )
 
     def __init__(self, clock_hz: int, frame_ticks: int) -> None:
         self.late = 0  # came after their gap was filled
-        self.doubled = 0
         self.missing = 0  # frames filled where packets were lost
         self._ticks_per_ms = clock_hz / 1000
         self._frame_ticks = frame_ticks
@@ -76,7 +74,7 @@ class JitterBuffer:
 
     @property
     def wait_ms(self) -> float:
-        """How long a gap is waited for now."""
+        """How long a gap is waited for, with the jitter as it is just now."""
         return min(MAX_WAIT_MS, MIN_WAIT_MS + JITTERS * self._jitter_ms)
 
     def push(self, packet: RtpPacket, now_ms: int) -> None:
@@ -98,8 +96,7 @@ class JitterBuffer:
                 return
             sequence += ahead
         if sequence in self._waiting:
-            self.doubled += 1
-            return
+            return  # the network doubled it
         ticks = latest = self._latest_ticks
         ticks += (packet.timestamp - latest + _TICKS // 2) % _TICKS - _TICKS // 2
         if ticks > latest:

@@ -39,7 +39,7 @@ class Output(Protocol):
 
 
 class Spoken:
-    """Synthesis into one leg's playout: one job a reply, sentence after sentence. `tick` is the leg's, for now."""
+    """Synthesis into one leg's playout: one job a reply, sentence after sentence. `tick` ticks that leg at once."""
 
     def __init__(
         self,

@@ -82,7 +82,6 @@ class Endpoint:
         self.calls: dict[tuple[str, str], Call] = {}  # by Call-ID and our tag
         self._invites: set[tuple[str, str, str]] = set()  # of calls to us that live
         self.mark = "@" + sip.new_tag()  # of the Call-IDs that are ours
-        self.stray_responses = 0
         self._shell = shell
         self._listener = listener
         self._max_calls = max_calls
@@ -107,8 +106,8 @@ class Endpoint:
 
     def receive(self, message: Message, hop: Hop, now_ms: int) -> None:
         if isinstance(message, Response):
-            # A 2xx whose transaction is gone belongs to nothing any more (RFC 6026, 7.2).
-            self.stray_responses += self.transactions.response(message, now_ms) is None
+            # What belongs to none of ours is dropped, a 2xx too whose transaction is gone (RFC 6026, 7.2).
+            self.transactions.response(message, now_ms)
         else:
             sip.received_from(message, hop)
             self._request(message, hop, now_ms)

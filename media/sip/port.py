@@ -98,7 +98,6 @@ class MediaPort:
         "moved",
         "port",
         "report_port",
-        "stray_reports",
         "strays",
     )
 
@@ -114,7 +113,6 @@ class MediaPort:
     ) -> None:
         """Raises `NoPort`. `last_port` 0: the system chooses. `poll` is shared with the ports read at the same time."""
         self.strays = 0
-        self.stray_reports = 0
         self.arrived_ms = 0  # when the packet came that is given just now
         self.greets = False  # a DTLS handshake may be begun from anywhere: the certificate tells by whom
         self.moved: Callable[[], None] = lambda: None  # told when another source is chosen
@@ -273,8 +271,6 @@ class MediaPort:
                 self._report_to = address[:2]
                 self._reports_heard = True
                 self._reported(data)
-            else:
-                self.stray_reports += 1
 
 
 def _send(through: socket.socket, data: bytes, to: Address) -> None:
