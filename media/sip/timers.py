@@ -30,9 +30,6 @@ class Timers:
     def disarm(self, key: Hashable) -> None:
         self._armed.pop(key, None)
 
-    def armed(self, key: Hashable) -> bool:
-        return key in self._armed
-
     @property
     def deadline_ms(self) -> int | None:
         while self._heap:
