@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
+from app.load.wire import NORMAL, Wire
 from media.audio import FRAME_MS, Pcm
 from media.ear import Ear
 from tests.bench.dialect import Dialect, Kind
 from tests.bench.server import ENDPOINT_MS, LLM_FIRST_MS, STT_FINAL_MS, TTS_FIRST_MS
 from tests.bench.voices import Frame, Voices
-from tests.bench.wire import Wire
 
 FRAME_S: Final = FRAME_MS / 1000
 SILENCE_S: Final = 0.15  # no agent audio for this long: it fell silent
@@ -177,6 +177,10 @@ class Caller:
             case Kind.other:
                 if b"error" in payload or b"ended" in payload:
                     self.heard.errors.append(payload.decode())
+
+    def closed(self, code: int, reason: str) -> None:
+        if code != NORMAL:
+            self.heard.errors.append(f"closed with {code}")
 
     def _audio(self, now_s: float) -> None:
         self.heard.frames += 1

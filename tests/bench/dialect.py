@@ -7,9 +7,9 @@ from typing import Final, Protocol
 
 import msgspec
 
+from app.load.wire import BINARY, TEXT, message
 from media.audio import FRAME_MS, pcm_to_bytes, pcm_to_ulaw
 from tests.bench.voices import Frame, Voices
-from tests.bench.wire import BINARY, TEXT, message
 
 
 class Kind(StrEnum):

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
+from app.load.wire import open_wire
 from media.audio import FRAME_MS
 from tests.bench.caller import Caller, Clock, Heard
 from tests.bench.dialect import Plain, Twilio
 from tests.bench.server import Server
 from tests.bench.voices import Voices
-from tests.bench.wire import Wire
 
 SLOT_S: Final = 0.001
 SLOTS: Final = FRAME_MS  # of 1 ms
@@ -61,16 +61,13 @@ class Load:
                 await asyncio.sleep(0)
 
     async def dial(self, server: Server, spoken: Spoken, voices: Voices, count: int, *, interrupts: bool) -> None:
-        loop = asyncio.get_running_loop()
         made = None
         for number in range(count):
             dialect = spoken(voices, time.time_ns() % 10**12 * 1000 + number, made)
             made = dialect.made
             caller = Caller(dialect, voices, self.heard, self.clock, number, interrupts=interrupts)
-            wire = Wire(server.host, dialect.path, caller.receive)
-            await loop.create_connection(lambda wire=wire: wire, server.host, server.port)  # type: ignore[misc]
-            await wire.open
-            caller.wire = wire
+            url = f"ws://{server.host}:{server.port}{dialect.path}"
+            caller.wire = await open_wire(url, caller.receive, caller.closed, {})
             caller.hello()
             self.callers.append(caller)
 
@@ -79,8 +76,7 @@ class Load:
             caller.wire.send(caller.dialect.goodbye())
         await asyncio.sleep(0.3)
         for caller in self.callers:
-            caller.wire.close()
-        await asyncio.sleep(0.3)
+            await caller.wire.close()
 
 
 @asynccontextmanager

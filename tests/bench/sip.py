@@ -25,6 +25,7 @@ from rich.table import Table
 
 from app.load.line import Line
 from app.load.sip import Telephone, sip_lines
+from app.load.wire import Wire
 from media.audio import FRAME_MS, pcm_to_ulaw, silence
 from media.codec import Codec, Pcma, Pcmu
 from media.g722 import G722
@@ -36,7 +37,6 @@ from tests.bench.load import Load
 from tests.bench.server import running
 from tests.bench.voices import Frame, Voices
 from tests.bench.webrtc import AGENT_SHARE, Listener, frames
-from tests.bench.wire import Wire
 
 SETTLE_S: Final = 3.0
 WINDOW_S: Final = 10.0
