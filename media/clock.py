@@ -18,6 +18,7 @@ class Tickable(Protocol):
 
 
 Step = Callable[[int], None]
+Steps = tuple[tuple[Tickable, Step], ...]
 Failed = Callable[[Exception], None]
 
 
@@ -34,11 +35,9 @@ class Ticker:
         self._period_ms = period_ms
         self._failed: dict[Tickable, Failed] = {}
         self._first: dict[Tickable, Step] = {}
-        self._all: tuple[Tickable, ...] = ()
-        self._firsts: tuple[
-            tuple[Tickable, Step], ...
-        ] = ()  # both renewed at every change, so that a tick may change it
-        self._ticks: tuple[tuple[Tickable, Step], ...] = ()
+        # Renewed at every change, so that a tick may change what is ticked.
+        self._firsts: Steps = ()
+        self._ticks: Steps = ()
         self.missed_ticks = 0
         self.lag_s = Histogram(LAG_BOUNDS_S)  # how late each tick began: how long others held the loop up
         self.busy_ms = 0.0  # spent in ticks so far
@@ -48,7 +47,7 @@ class Ticker:
     @property
     def all(self) -> tuple[Tickable, ...]:
         """What is ticked now."""
-        return self._all
+        return tuple(self._failed)
 
     def add(self, tickable: Tickable, failed: Failed, first: Step | None = None) -> None:
         """`first` is what it does before anything ticks."""
@@ -64,9 +63,8 @@ class Ticker:
             self.discarded(tickable)
 
     def _renew(self) -> None:
-        self._all = tuple(self._failed)
         self._firsts = tuple(self._first.items())
-        self._ticks = tuple((tickable, tickable.tick) for tickable in self._all)
+        self._ticks = tuple((tickable, tickable.tick) for tickable in self._failed)
 
     def first(self, now_ms: int) -> None:
         self._run(self._firsts, now_ms)
@@ -74,7 +72,7 @@ class Ticker:
     def tick(self, now_ms: int) -> None:
         self._run(self._ticks, now_ms)
 
-    def _run(self, steps: tuple[tuple[Tickable, Step], ...], now_ms: int) -> None:
+    def _run(self, steps: Steps, now_ms: int) -> None:
         failed_of = self._failed
         for tickable, step in steps:
             try:

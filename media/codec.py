@@ -179,12 +179,10 @@ class Concealer:
         self._made = 0
 
 
-class _G711:
-    """8 kHz, a byte a sample, no state but the listener's (ITU-T G.711)."""
+class Stateless:
+    """What codecs share whose packets stand alone: no state but the listener's, no copy of one in the next."""
 
-    rate_hz = 8000
-    clock_hz = 8000
-    bytes_per_ms = 8
+    rate_hz: ClassVar[int]
 
     def __init__(self) -> None:
         self._concealer = Concealer(self.rate_hz)
@@ -197,6 +195,14 @@ class _G711:
 
     def reset(self) -> None:
         self._concealer = Concealer(self.rate_hz)
+
+
+class _G711(Stateless):
+    """8 kHz, a byte a sample (ITU-T G.711)."""
+
+    rate_hz = 8000
+    clock_hz = 8000
+    bytes_per_ms = 8
 
 
 class Pcmu(_G711, Codec):

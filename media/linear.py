@@ -5,21 +5,18 @@ from typing import ClassVar
 import numpy as np
 
 from media.audio import Pcm
-from media.codec import MAX_PACKET_MS, Codec, Concealer, PayloadError
+from media.codec import MAX_PACKET_MS, Codec, PayloadError, Stateless
 
 _SAMPLE_BYTES = 2
 
 
-class _Linear(Codec):
-    """16-bit samples in network byte order, mono (RFC 3551, 4.5.11); no state but the listener's."""
+class _Linear(Stateless, Codec):
+    """16-bit samples in network byte order, mono (RFC 3551, 4.5.11)."""
 
     name = "L16"
     rate_hz: ClassVar[int]
     clock_hz: ClassVar[int]
     bytes_per_ms: ClassVar[int]
-
-    def __init__(self) -> None:
-        self._concealer = Concealer(self.rate_hz)
 
     def encode(self, frame: Pcm) -> bytes:
         return frame.astype(">i2").tobytes()
@@ -28,15 +25,6 @@ class _Linear(Codec):
         if not 0 < len(payload) <= self.bytes_per_ms * MAX_PACKET_MS or len(payload) % _SAMPLE_BYTES:
             raise PayloadError("a packet of L16 carries whole samples, up to 200 ms")
         return self._concealer.heard(np.frombuffer(payload, dtype=">i2").astype(np.int16))
-
-    def conceal(self) -> Pcm:
-        return self._concealer.conceal()
-
-    def recover(self, payload: bytes) -> Pcm | None:
-        return None
-
-    def reset(self) -> None:
-        self._concealer = Concealer(self.rate_hz)
 
 
 class L16(_Linear):

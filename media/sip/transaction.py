@@ -8,6 +8,7 @@
 Sans-IO: messages leave by `Sender.send`, time is an argument, timers are in `Timers`.
 """
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
@@ -111,7 +112,7 @@ def server_key(message: Request, method: str = "") -> tuple[str, ...]:
     return "", str(via), message.call_id, sip.from_tag(message), str(cseq.sequence), method
 
 
-class ClientTransaction:
+class ClientTransaction(ABC):
     """One request of ours until it needs nothing more."""
 
     def __init__(
@@ -133,11 +134,13 @@ class ClientTransaction:
         self._timers.arm((self, "life"), now_ms + LIFE_MS, self._timed_out)
         all_of.sender.send(hop, self._data)
 
+    @abstractmethod
     def response(self, message: Response, now_ms: int) -> None:
-        raise NotImplementedError
+        """One that belongs to it."""
 
+    @abstractmethod
     def _repeat(self, now_ms: int) -> None:
-        raise NotImplementedError
+        """Send it again, and arm the next time."""
 
     def lost(self, now_ms: int) -> None:
         if self.state in (State.calling, State.trying, State.proceeding):
@@ -234,7 +237,7 @@ class NonInviteClient(ClientTransaction):
         self._all.sender.send(self.hop, self._data)
 
 
-class ServerTransaction:
+class ServerTransaction(ABC):
     """One request of the peer's."""
 
     def __init__(self, all_of: Transactions, message: Request, hop: Hop, now_ms: int) -> None:
@@ -279,8 +282,9 @@ class ServerTransaction:
             message.headers.set(name.replace("_", "-"), value)
         self.respond(message, now_ms)
 
+    @abstractmethod
     def _final(self, code: int, now_ms: int) -> None:
-        raise NotImplementedError
+        """The state, and its timers, once the final response is on its way."""
 
     def _end(self, _: int = 0) -> None:
         self.state = State.over

@@ -31,7 +31,7 @@ class Remains:
             "tasks": len(asyncio.all_tasks()),
             "sockets": sum(not each.is_closing() for each in objects(asyncio.DatagramTransport)),
             "calls": len(self._server.gate.registry),
-            "ticked": sum(len(each._all) for each in objects(Ticker)),
+            "ticked": sum(len(each.all) for each in objects(Ticker)),
             "legs": len(objects(Session)),
             "peers": len(objects(Peer)),
         }
