@@ -98,9 +98,10 @@ async def test_the_same_seed_makes_the_same_sound(renderer: Renderer) -> None:
         await fresh.all(some())
         await tts.stop()
         made.append([await fresh.moment(moment) for moment in some()])
-    for one, other in zip(*made, strict=True):  # to the last bit but one, which the resampler rounds by chance
+    for one, other in zip(*made, strict=True):
         assert one.pcm.shape == other.pcm.shape
-        assert np.corrcoef(one.pcm, other.pcm)[0, 1] > 0.999
+        # The resampler's last bit depends on where its memory lies.
+        assert np.abs(one.pcm.astype(int) - other.pcm).max() <= 4
 
 
 @pytest.mark.asyncio(loop_scope="module")
