@@ -10,7 +10,7 @@ from media.histogram import Histogram
 MAX_BEHIND_MS = 5 * FRAME_MS
 """A clock further behind than this gives up the ticks it missed."""
 
-LAG_BOUNDS_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.06, 0.1, 0.25, 0.5, 1.0)
+LAG_BOUNDS_S: Final = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.1, 0.25, 0.5, 1.0)
 
 
 class Tickable(Protocol):

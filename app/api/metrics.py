@@ -60,7 +60,7 @@ FAMILIES: Final = (
     Family("voicegate_barge_ins_total", COUNTER, "Callers who took the floor.", ("flow", "transport")),
     Family("voicegate_holds_total", COUNTER, "Times the agent fell silent, to listen.", ("flow", "transport")),
     Family("voicegate_resumes_total", COUNTER, "Times it then went on: nobody meant it.", ("flow", "transport")),
-    Family("voicegate_barge_in_silence_seconds", HISTOGRAM, "From the decision to fall silent to the silence."),
+    Family("voicegate_barge_in_silence_seconds", HISTOGRAM, "From the onset or key to the silence."),
     Family("voicegate_turn_stage_seconds", HISTOGRAM, "What the caller waited for, by stage.", ("flow", "stage")),
     Family("voicegate_first_token_seconds", HISTOGRAM, "From request to a model's first token.", ("flow", "engine")),
     Family("voicegate_tokens_total", COUNTER, "Tokens of models.", ("flow", "direction")),

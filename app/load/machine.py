@@ -2,6 +2,8 @@
 
 import os
 import platform
+import sys
+import sysconfig
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,10 +15,24 @@ def describe() -> list[str]:
         platform.processor() or platform.machine(),
     )
     return [
-        f"voicegate {version('voicegate')}, Python {platform.python_version()}",
+        f"voicegate {version('voicegate')}, {python()}",
         f"{cpu}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
         f"load average {os.getloadavg()[0]:.1f} as it began",
     ]
+
+
+def python() -> str:
+    """Its version, and how it was built: without profiles it is about 1.4 times slower at what we do.
+
+    Builds tell in their options, but not those of Debian and Ubuntu, which have profiles.
+    """
+    profiled = "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS")) or sys.base_prefix == "/usr"
+    how = (
+        "with profile-guided optimisation"
+        if profiled
+        else "without profile-guided optimisation: about 1.4 times slower"
+    )
+    return f"Python {platform.python_version()} ({sys.implementation.name}), built {how}"
 
 
 def _lines(path: str) -> list[str]:

@@ -82,6 +82,7 @@ class Seen(Struct, frozen=True):
     event: AnyEvent
     effects: Sequence[AnyEffect]
     sealed: bool  # the event's words are not to be shown
+    came_s: float = 0.0  # by the loop's clock: when the event was posted, before it waited for its turn
 
 
 Watch = Callable[[Seen], None]
@@ -127,7 +128,7 @@ class CallActor:
         self._clock = clock
         self._watch = watch
         self._started_ms = clock.monotonic_ms()
-        self._mailbox: deque[AnyEvent] = deque()
+        self._mailbox: deque[tuple[AnyEvent, float]] = deque()  # each with when it came
         self._wake = asyncio.Event()
         self._overflowed = False
         self._group: asyncio.TaskGroup | None = None
@@ -163,7 +164,7 @@ class CallActor:
         if len(self._mailbox) >= MAILBOX_MAX:
             self._overflowed = True
             return
-        self._mailbox.append(event)
+        self._mailbox.append((event, asyncio.get_running_loop().time()))
         self._wake.set()
 
     def spawn(self, job: Job) -> asyncio.Task[None]:
@@ -238,21 +239,21 @@ class CallActor:
                 self._mailbox.clear()
                 await self._fail("mailbox overflow")
                 continue
-            await self._take(self._mailbox.popleft())
+            await self._take(*self._mailbox.popleft())
 
-    async def _take(self, event: AnyEvent) -> None:
+    async def _take(self, event: AnyEvent, came_s: float) -> None:
         try:
-            self._handle(event)
+            self._handle(event, came_s)
         except Exception as error:  # the state may be torn: this one call starts over from its journal or ends
             log.exception("call %s: internal error in %s", self.call, type(event).__name__)
             await self._fail(f"{type(error).__name__} in {type(event).__name__}")
 
-    def _handle(self, event: AnyEvent) -> None:
+    def _handle(self, event: AnyEvent, came_s: float) -> None:
         core = self.core
         effects = core.handle(event, self.now_ms)
         self._journal.write(core.state.now_ms, event, effects, core.sealed)
         if self._watch is not None:
-            self._watch(Seen(self.call, core.state.now_ms, event, effects, core.sealed))
+            self._watch(Seen(self.call, core.state.now_ms, event, effects, core.sealed, came_s))
         for effect in effects:
             self._carry_out(effect)
         self._arm()
@@ -261,7 +262,7 @@ class CallActor:
         """We were wrong. Rebuild the call as it was before the fact that broke it, and end it in order."""
         try:
             self.core = await rebuild(self._journal, self.core.flow)
-            self._handle(CallFailed(detail))
+            self._handle(CallFailed(detail), asyncio.get_running_loop().time())
         except Exception:
             log.exception("call %s: could not be rebuilt", self.call)
             self.core.state.phase = Phase.ended

@@ -14,7 +14,6 @@ from typing import Final
 from app.core.cdr import INTERNAL_ERROR
 from app.core.effects import AnyEffect, CutPlayout, HoldPlayout, ResumePlayout, Verdict
 from app.core.events import (
-    AnyEvent,
     CallPlaced,
     CallStarted,
     LegAttached,
@@ -61,7 +60,9 @@ FAILING: Final = ("recognition", "model", "voice", "tool")
 STAGES: Final = ("recognition", "endpointing", "model", "voice", "response")
 
 STAGE_BOUNDS_S: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
-SILENCE_BOUNDS_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
+SILENCE_BOUNDS_S: Final = (
+    0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5,
+)  # fmt: skip
 DURATION_BOUNDS_S: Final = (5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 
 Key = tuple[str, ...]
@@ -77,7 +78,7 @@ class _Call:
     barge_ins: int = 0  # that have been counted
     latency: Latency = field(default_factory=Latency)
     heard_ms: dict[int, int] = field(default_factory=dict)  # utterances that wait for their words, and since when
-    quieted: tuple[int, int] | None = None  # the reply that is to fall silent, and since when
+    quieted: tuple[int, float] | None = None  # the reply that is to fall silent, and when the reason for it came
     held: int = 0  # the reply that has fallen silent
 
     @property
@@ -99,7 +100,7 @@ class Metrics:
         self.barge_ins: Counter[Key] = Counter()  # flow, transport
         self.holds: Counter[Key] = Counter()  # flow, transport
         self.resumes: Counter[Key] = Counter()  # flow, transport
-        self.silence = Histogram(SILENCE_BOUNDS_S)  # from the decision to the silence
+        self.silence = Histogram(SILENCE_BOUNDS_S)  # from the fact that wants it to the playout that is held or cut
         self.stages: dict[Key, Histogram] = {}  # flow, stage
         self.first_tokens: dict[Key, Histogram] = {}  # flow, engine
         self.tokens: Counter[Key] = Counter()  # flow, direction
@@ -129,17 +130,18 @@ class Metrics:
             if actor is None:
                 return
             call = self._calls[seen.call] = _Call(actor, actor.core.flow)
-        self._event(call, seen.ms, seen.event)
+        self._event(call, seen)
         for effect in seen.effects:
-            self._effect(call, seen.ms, effect)
+            self._effect(call, seen.came_s, effect)
         self._barge_in(call, seen)
         if (turn := call.latency.tell(0, seen.ms, seen.event, seen.effects)) is not None:
             times = (turn.endpointing_ms, turn.model_ms, turn.tts_ms, turn.total_ms)
             for stage, took_ms in zip(STAGES[1:], times, strict=True):
                 self._stage(call, stage, took_ms)
 
-    def _event(self, call: _Call, ms: int, event: AnyEvent) -> None:
-        match event:
+    def _event(self, call: _Call, seen: Seen) -> None:
+        ms = seen.ms
+        match seen.event:
             case CallStarted() | CallPlaced():
                 if not call.begun:
                     call.begun = True
@@ -155,7 +157,7 @@ class Metrics:
                 call.heard_ms.clear()  # the next leg counts from the beginning
             case PlayoutHeld(gen=gen) | PlayoutStopped(gen=gen):
                 if call.quieted is not None and call.quieted[0] == gen:
-                    self.silence.observe((ms - call.quieted[1]) / 1000)
+                    self.silence.observe(seen.came_s - call.quieted[1])
                     call.quieted = None
             case ReplyFailed(reason=reason):
                 self._fault("model", reason)
@@ -168,14 +170,14 @@ class Metrics:
                 self.tokens[call.flow.name, "input"] += given
                 self.tokens[call.flow.name, "output"] += made
 
-    def _effect(self, call: _Call, ms: int, effect: AnyEffect) -> None:
+    def _effect(self, call: _Call, came_s: float, effect: AnyEffect) -> None:
         match effect:
             case Verdict(tool=tool, decision=decision, rule=rule):
                 name = tool if tool in call.flow.tools else OTHER  # a model may make one up
                 self.verdicts[call.flow.name, name, decision.value, rule] += 1
             case HoldPlayout(gen=gen):
                 call.held = gen
-                call.quieted = gen, ms
+                call.quieted = gen, came_s
                 self.holds[call.flow.name, call.transport] += 1
             case ResumePlayout():
                 call.held = 0
@@ -189,7 +191,7 @@ class Metrics:
         call.barge_ins = barge_ins
         for effect in seen.effects:
             if isinstance(effect, CutPlayout) and effect.gen != call.held:
-                call.quieted = effect.gen, seen.ms
+                call.quieted = effect.gen, seen.came_s
 
     def _recognized(self, call: _Call, utterance: int, ms: int) -> None:
         since_ms = call.heard_ms.pop(utterance, None)

@@ -3,10 +3,11 @@
 import os
 import platform
 import subprocess
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from app.load.machine import python
 
 SERVER_CORE = 0
 LOAD_CORE = 1
@@ -35,20 +36,36 @@ class Usage:
     """Of one process with its threads and without its children, since it began."""
 
     cpu_ms: float
-    waited_ms: float  # ready to run, while the core did something else
+    beside_ms: float  # of it: what is not the first thread's, which has the event loop
+    waited_ms: float  # the first thread was ready to run, while the core did something else
+
+    @property
+    def taken_ms(self) -> float:
+        """That the core did for others. Its own threads on the same core are not; each is waited for once at most."""
+        return max(0.0, self.waited_ms - self.beside_ms)
 
     def __sub__(self, other: "Usage") -> "Usage":
-        return Usage(self.cpu_ms - other.cpu_ms, self.waited_ms - other.waited_ms)
+        return Usage(self.cpu_ms - other.cpu_ms, self.beside_ms - other.beside_ms, self.waited_ms - other.waited_ms)
 
 
 def usage(pid: int) -> Usage:
     """From the scheduler's own nanoseconds; a thread that has ended is lost."""
-    cpu_ns = waited_ns = 0
+    cpu_ns = first_ns = waited_ns = 0
     for task in os.listdir(f"/proc/{pid}/task"):
-        ran, waited, _ = Path(f"/proc/{pid}/task/{task}/schedstat").read_text().split()
-        cpu_ns += int(ran)
-        waited_ns += int(waited)
-    return Usage(cpu_ns / 1e6, waited_ns / 1e6)
+        ran, waited, _ = map(int, Path(f"/proc/{pid}/task/{task}/schedstat").read_text().split())
+        cpu_ns += ran
+        if int(task) == pid:
+            first_ns, waited_ns = ran, waited
+    return Usage(cpu_ns / 1e6, (cpu_ns - first_ns) / 1e6, waited_ns / 1e6)
+
+
+def throttled_percent() -> float:
+    """Of a core, that the system keeps from programs with real-time priority which would use it all."""
+    try:
+        runs_us, of_us = (int(_lines(f"/proc/sys/kernel/sched_rt_{name}_us")[0]) for name in ("runtime", "period"))
+    except (IndexError, ValueError):
+        return 0.0
+    return 100 * (1 - runs_us / of_us) if runs_us >= 0 else 0.0
 
 
 def resident_mb(pid: int) -> float:
@@ -67,7 +84,7 @@ def describe() -> list[str]:
         (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), ""
     )
     return [
-        f"commit {commit}{changed}, Python {platform.python_version()} ({sys.implementation.name})",
+        f"commit {commit}{changed}, {python()}",
         f"{cpu or platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
         f"load average {os.getloadavg()[0]:.1f} as it began; server on core {SERVER_CORE}, callers on core {LOAD_CORE}",
     ]

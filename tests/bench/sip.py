@@ -170,7 +170,7 @@ async def load(server: Server, codec: str, secure: bool, sent: Sequence[bytes], 
         speaking.cancel()
     return Cost(
         used.cpu_ms / WINDOW_S / count,
-        used.waited_ms / WINDOW_S / 1000,
+        used.taken_ms / WINDOW_S / 1000,
         packets / WINDOW_S / count,
         resident_mb / count,
         dialled.cpu_ms / count,

@@ -5,12 +5,15 @@ from typing import Any
 
 import pytest
 
+from app.core.effects import HoldPlayout
 from app.core.events import (
     HangupOrdered,
     LegLost,
     ListenFailed,
+    PlayoutHeld,
     SpeechEnded,
     SpeechFailed,
+    SpeechStarted,
     ToolRequest,
     Transcript,
 )
@@ -103,6 +106,24 @@ def test_a_key_cuts_without_a_hold() -> None:
             await caller.key("1")
             assert house.metrics.holds.total() == 0
             assert house.metrics.barge_ins.total() == house.metrics.silence.count == 1
+            caller.hang_up()
+
+    run(story())
+
+
+def test_silence_counts_the_wait_in_the_mailbox() -> None:
+    async def story() -> None:
+        house = House(shop())
+        metrics = house.metrics
+        async with house.open():
+            caller = await house.call()
+            await asyncio.sleep(0.1)
+            call = caller.actor.call
+            metrics.watch(Seen(call, 100, SpeechStarted(1), [HoldPlayout(7)], False, 10.002))
+            metrics.watch(Seen(call, 130, PlayoutHeld(7, 0, 0), [], False, 10.032))
+            metrics.watch(Seen(call, 131, PlayoutHeld(7, 0, 0), [], False, 10.040))
+            assert metrics.silence.count == 1
+            assert metrics.silence.sum == pytest.approx(0.03)
             caller.hang_up()
 
     run(story())
