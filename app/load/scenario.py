@@ -7,11 +7,20 @@ range makes sense, `[500, 2000]` is each time another length between the two.
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from app.load import steps
 from app.load.noise import Noise as Kind
-from app.load.steps import Scenario, Speech
+from app.load.steps import PAUSE, Scenario, Speech
 from flows import source
 from flows.problems import FlowError, Problem, Source, did_you_mean
 
@@ -27,6 +36,8 @@ MAX_NOISE_MS: Final = 60_000
 MAX_DIGITS: Final = 200
 MAX_JITTER_MS: Final = 2000
 MAX_BURST: Final = 100
+MAX_PAUSES_MS: Final = 60_000  # inside the words of one thing said
+MAX_FILE_BYTES: Final = 4 * source.MAX_SOURCE_CHARS  # so long may its characters be in UTF-8
 
 
 class ScenarioError(FlowError):
@@ -34,7 +45,18 @@ class ScenarioError(FlowError):
 
 
 def _range(given: Any) -> Any:
-    return (given, given) if isinstance(given, int) and not isinstance(given, bool) else given
+    both = given if isinstance(given, list) else [given, given]
+    if len(both) != 2 or any(type(one) is not int for one in both):
+        raise ValueError("must be a whole number of milliseconds, or two such as [500, 2000]")
+    if both[0] > both[1]:
+        raise ValueError(f"{both} is from the more to the less: write [{both[1]}, {both[0]}]")
+    return both
+
+
+def _pauses(text: str) -> str:
+    if sum(int(ms) for ms in PAUSE.findall(text)) > MAX_PAUSES_MS:
+        raise ValueError(f"the pauses in these words are longer than {MAX_PAUSES_MS // 1000} s: use several steps")
+    return text
 
 
 def _list(given: Any) -> Any:
@@ -50,6 +72,7 @@ Ms = Annotated[int, Field(ge=0, le=MAX_MS)]
 Range = Annotated[tuple[Ms, Ms], BeforeValidator(_range), Field(strict=False)]
 Level = Annotated[float, Field(ge=-80, le=0)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT_CHARS)]
+Seed = Annotated[int, Field(ge=0)]
 
 
 class _Spec(BaseModel):
@@ -63,7 +86,7 @@ class VoiceSpec(_Spec):
 
 
 class SpeechSpec(_Spec):
-    text: Text | None = None
+    text: Annotated[Text, AfterValidator(_pauses)] | None = None
     wav: Text | None = None
     voice: str | None = None
     rate: Annotated[int, Field(ge=80, le=450)] | None = None
@@ -89,14 +112,14 @@ class NoiseSpec(_Spec):
     kind: Annotated[Kind, Field(strict=False)]
     ms: Annotated[int, Field(ge=20, le=MAX_NOISE_MS)] = 400
     level_dbfs: Level = -20.0
-    seed: int = 1
+    seed: Seed = 1
     after_ms: Range | None = None
 
 
 class RoomSpec(_Spec):
     noise: Annotated[Kind, Field(strict=False)] = Kind.hush
     level_dbfs: Level = -60.0
-    seed: int = 1
+    seed: Seed = 1
 
 
 class ImpairedSpec(_Spec):
@@ -157,7 +180,7 @@ class HangUpSpec(_Spec):
 
 class RepeatSpec(_Spec):
     times: Annotated[int, Field(ge=1, le=MAX_TIMES)]
-    steps: "StepList"
+    steps: Annotated["StepList", Field(min_length=1)]
 
 
 Interjection = Annotated[SayIntoSpec, BeforeValidator(lambda given: _interjection(given))]
@@ -238,21 +261,26 @@ def find(name_or_path: str) -> Path:
     """A scenario's file, by path or by a shipped one's name. Raises `ScenarioError` that says what there is."""
     shipped = library()
     path = Path(name_or_path)
-    try:
-        if path.is_file():
-            return path
-    except (OSError, ValueError):  # a name that no file can have
-        pass
+    if _is_file(path):
+        return path
     if name_or_path in shipped:
         return shipped[name_or_path]
     hint = did_you_mean(path.stem, shipped)
     raise ScenarioError([Problem(name_or_path[:200], 0, 0, "", "there is no such scenario", hint)])
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
 def load(path: Path) -> Scenario:
     """Read a file; WAV files in it are beside it. Raises `ScenarioError` with every problem found."""
     try:
-        text = path.read_text("utf-8-sig")
+        with path.open("rb") as file:
+            text = file.read(MAX_FILE_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ScenarioError([Problem(path.name, 0, 0, "", "not UTF-8 text")]) from None
     except OSError as error:
@@ -277,7 +305,7 @@ def loads(text: str, name: str, folder: Path) -> Scenario:
     problems = [
         places.problem((), f"there is no file {Path(wav).name}", "paths begin at the scenario's folder")
         for wav in missing
-        if not Path(wav).is_file()
+        if not _is_file(Path(wav))
     ]
     if problems:
         raise ScenarioError(problems)
@@ -302,6 +330,12 @@ def _said(kind: str, message: str, path: tuple[str | int, ...]) -> tuple[str, st
             return "there is no such key", did_you_mean(str(path[-1]), _keys_at(path[:-1]))
         case "string_type":
             return "must be text", "numbers and digits need quotation marks here"
+        case "model_type":
+            return "must be a mapping of keys", ""
+        case "list_type":
+            return "must be a list", "begin each step with its own -"
+        case "too_short":
+            return "must not be empty", ""
     return message.removeprefix("Value error, ").replace("Input should be", "must be"), ""
 
 

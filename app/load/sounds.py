@@ -5,7 +5,6 @@ Words come from the embedded voice, noises from seeded chance, recordings from W
 
 import asyncio
 import hashlib
-import re
 import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from app.load import noise
 from app.load.levels import STEP_MS, active_rms, at_level, levels
 from app.load.noise import RATE_HZ, Wave
 from app.load.noise import Noise as Kind
-from app.load.steps import Noise, Scenario, Sound, Speech, Voice
+from app.load.steps import PAUSE, Noise, Scenario, Sound, Speech, Voice
 from app.ports import Tts
 from app.providers.espeak import EspeakTts
 from flows import model
@@ -32,10 +31,11 @@ FORMAT: Final = 1  # of what is cached; raised when the same words would sound o
 CACHE_SUFFIX: Final = ".pcm"
 MAX_CACHE_BYTES: Final = 256 << 20
 MAX_WAV_S: Final = 120
+WAV_RATES_HZ: Final = range(4000, 384_001)
+MAX_WAV_CHANNELS: Final = 16
 
 EDGE_DB: Final = -20.0  # below a sound's level: there it begins and ends
 
-PAUSE: Final = re.compile(r"\[(\d{1,5})\]")
 BABBLE: Final = (
     ("we moved the meeting to Thursday because the painters will be in that room", "en-us+m2", 165),
     ("then the train went on without stopping and she had to walk all the way", "en-us+f4", 185),
@@ -227,9 +227,13 @@ def _wav(path: Path) -> Wave:
             if file.getsampwidth() != 2:
                 raise SoundError(f"{path.name}: only 16-bit WAV files can be read")
             rate_hz, channels = file.getframerate(), file.getnchannels()
+            if rate_hz not in WAV_RATES_HZ or channels > MAX_WAV_CHANNELS:
+                raise SoundError(f"{path.name}: {channels} channels at {rate_hz} Hz are no sound that can be played")
             data = file.readframes(rate_hz * MAX_WAV_S + 1)
     except (OSError, EOFError, wave.Error) as error:
-        raise SoundError(f"{path.name} cannot be read: {error}") from None
+        why = str(error) or "it ends too soon"
+        raise SoundError(f"{path.name} cannot be read as 16-bit PCM WAV: {why}") from None
+    data = data[: len(data) - len(data) % (2 * channels)]  # a file that was cut
     samples = np.frombuffer(data, dtype="<i2").astype(np.float64).reshape(-1, channels).mean(axis=1) / FULL_SCALE
     if len(samples) > rate_hz * MAX_WAV_S:
         raise SoundError(f"{path.name} is longer than {MAX_WAV_S} s")

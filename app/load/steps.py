@@ -1,5 +1,6 @@
 """What a simulated caller does, as data: the steps of a scenario, and the sounds that they need."""
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -13,6 +14,9 @@ DEFAULT_DONE_MS: Final = 700
 
 DIGIT_MS: Final = 100
 DIGIT_GAP_MS: Final = 100
+
+PAUSE: Final = re.compile(r"\[(\d{1,5})\]")
+"""Inside words: so many milliseconds of silence."""
 
 Range = tuple[int, int]
 """From and to, in milliseconds; each time another value in it, from the call's seed."""

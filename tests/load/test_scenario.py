@@ -130,7 +130,18 @@ def test_mistakes_are_told_together_with_line_and_way_out() -> None:
         ("scenario: a\nsteps: [hang_up, [1]]", "steps[1]"),
         ("scenario: a\nsteps: [{wait: {agent_speaks: true, ms: 3}}]", "waits for one of"),
         ("scenario: a\nsteps: [{wait: {}}]", "waits for one of"),
-        ("scenario: a\nsteps: [{say: []}]", "at least 1"),
+        ("scenario: a\nsteps: [{say: []}]", "must not be empty"),
+        ("scenario: a\nloop: [{repeat: {times: 9, steps: []}}]", "must not be empty"),
+        ("scenario: a\nsteps: hello", "must be a list"),
+        ("scenario: a\nsteps: [{drop: 5}]", "must be a mapping"),
+        ("scenario: a\nsteps: [{wait: {ms: [5]}}]", "two such as [500, 2000]"),
+        ("scenario: a\nsteps: [{wait: {ms: [1, 2, 3]}}]", "two such as [500, 2000]"),
+        ("scenario: a\nsteps: [{wait: {ms: true}}]", "two such as [500, 2000]"),
+        ("scenario: a\nsteps: [{wait: {ms: [2000, 500]}}]", "write [500, 2000]"),
+        ("scenario: a\nsteps: [{noise: {kind: cough, seed: -1}}]", "greater than or equal to 0"),
+        ("scenario: a\nroom: {seed: -1}\nsteps: [hang_up]", "greater than or equal to 0"),
+        ("scenario: a\nsteps: [{say: 'so [40000] slow [40000] ly'}]", "longer than 60 s"),
+        ("scenario: a\nsteps: [{say: {wav: " + "x" * 400 + ".wav}}]", "there is no file"),
         ("scenario: a\nsteps: [{say: {text: a, wav: b.wav}}]", "either text or wav"),
         ("scenario: a\nsteps: [{say: {wav: nowhere.wav}}]", "there is no file nowhere.wav"),
         ("scenario: a\nsteps: [{digits: 'x'}]", "digits"),
@@ -152,6 +163,13 @@ def test_a_file_that_is_not_there_names_those_that_are() -> None:
         scenario.find("talkk")
     with pytest.raises(ScenarioError):
         scenario.find("x" * 5000)
+
+
+def test_a_file_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "long.yaml"
+    path.write_text("#" * 2_000_000)
+    with pytest.raises(ScenarioError, match="longer than"):
+        scenario.load(path)
 
 
 def test_files_that_are_no_text(tmp_path: Path) -> None:

@@ -132,6 +132,35 @@ async def test_files_that_cannot_be_played_are_said_by_name(tmp_path: Path, trou
         await reel(Speech(wav=str(path), level_dbfs=None), Pcmu())
 
 
+@pytest.mark.parametrize(
+    ("at", "field", "said"),
+    [
+        (22, b"\xff\xff", "65535 channels"),
+        (24, bytes(4), "at 0 Hz"),
+        (24, b"\xff\xff\xff\x7f", "at 2147483647 Hz"),
+        (20, b"\3\0", "16-bit PCM"),
+        (34, bytes(2), "16-bit PCM"),
+        (0, b"OggS", "16-bit PCM"),
+    ],
+)
+async def test_headers_that_make_no_sense_are_told(tmp_path: Path, at: int, field: bytes, said: str) -> None:
+    path = tmp_path / "sound.wav"
+    write(path, np.arange(4000, dtype=np.int16))
+    data = path.read_bytes()
+    path.write_bytes(data[:at] + field + data[at + len(field) :])
+    with pytest.raises(SoundError, match=rf"sound\.wav.*{said}"):
+        await reel(Speech(wav=str(path), level_dbfs=None), Pcmu())
+
+
+@pytest.mark.parametrize("missing", [1, 2, 3, 1001])
+async def test_of_a_file_that_was_cut_whole_samples_are_played(tmp_path: Path, missing: int) -> None:
+    path = tmp_path / "sound.wav"
+    write(path, np.full(8000, 9000, dtype=np.int16), channels=2)
+    path.write_bytes(path.read_bytes()[:-missing])
+    made = await reel(Speech(wav=str(path), level_dbfs=None), Pcmu())
+    assert 400 <= made.ms <= 500
+
+
 def damage(folder: Path) -> None:
     for file in folder.glob("*.pcm"):
         file.write_bytes(b"odd")
