@@ -62,6 +62,19 @@ def lines(
     limits: Sequence[Limit] = (),
     right: float = 0.0,
 ) -> str:
+    """As `plot`, with what the lines are below it, in HTML."""
+    return plot(title, series, across, form=form, limits=limits, right=right) + _legend(series)
+
+
+def plot(
+    title: str,
+    series: Sequence[Series],
+    across: str,
+    *,
+    form: Format = plain,
+    limits: Sequence[Limit] = (),
+    right: float = 0.0,
+) -> str:
     """Several series over one axis, from 0 up, and as far to the right as there are points, or to `right`."""
     points = [point for one in series for point in one.points]
     top = max([y for _, y in points] + [limit.value for limit in limits], default=1.0) or 1.0
@@ -83,7 +96,7 @@ def lines(
                 for x, y in one.points
             ]
     told = "; ".join(f"{one.name} {_range(one, form)}" for one in series if one.points)
-    return _svg(title, told, parts) + _legend(series)
+    return _svg(title, told, parts)
 
 
 def bars(

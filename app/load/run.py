@@ -276,8 +276,8 @@ class Run:
     async def _tell(self) -> None:
         due_s = self._origin_s
         while True:
-            due_s += SAMPLE_S
-            await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
+            due_s = max(due_s + SAMPLE_S, time.perf_counter())  # moments that were missed are not made up for
+            await asyncio.sleep(due_s - time.perf_counter())
             self._moment()
             for worker in self._workers:
                 if not worker.over and time.perf_counter() - worker.told_s > SILENT_S:

@@ -120,12 +120,12 @@ class SipLine:
     """One telephone."""
 
     clears = False
-    call = ""  # the server does not tell
 
     def __init__(
         self, agent: Telephones, resolver: Resolver, target: Written, telephone: Telephone, number: int
     ) -> None:
         self.codec: Codec = CODECS[telephone.codec]()
+        self.call = ""
         self._agent = agent
         self._resolver = resolver
         self._target = target
@@ -172,6 +172,7 @@ class SipLine:
         at = f"[{host}]" if ":" in host else host
         caller = f"<sip:{quote(user, safe=USER)}@{at}:{agent.transport.port}>"
         await call.dial(self._target, caller, hop, telephone.credentials)
+        self.call = call.name
 
     def send(self, payload: bytes) -> None:
         if self._stream is not None:

@@ -29,6 +29,7 @@ from media.sip.streams import client_context
 MAX_GONE: Final = 10_000  # calls whose network is gone
 GOODBYE_S: Final = 2.0  # for answers to the last goodbyes
 LOOK_S: Final = 0.02
+NO_WORD_S: Final = 0.5  # without any answer: the first repetition is due (RFC 3261, 17.1.1.2)
 PROBE_S: Final = 0.1  # for the system to say that nobody listens
 
 _CALL_ID: Final = re.compile(rb"^(?:call-id|i)[ \t]*:[ \t]*([^\s]+)", re.MULTILINE | re.IGNORECASE)
@@ -121,7 +122,12 @@ class PhoneCall:
             answerer=Answerer(credentials) if credentials is not None else None,
         )
         agent.arm()
-        await self._wait(self._up)
+        await self._wait(self._up, hop)
+
+    @property
+    def name(self) -> str:
+        """As the server calls it; empty where it does not tell."""
+        return self._call.name if self._call is not None else ""
 
     async def move(self, local: Local) -> None:
         """A re-INVITE from another place, after `lose`. Raises `NotResumable` and `LineError`."""
@@ -142,8 +148,13 @@ class PhoneCall:
         finally:
             self._moves = False
 
-    async def _wait(self, up: asyncio.Future[None]) -> None:
+    async def _wait(self, up: asyncio.Future[None], hop: Hop | None = None) -> None:
+        """With `hop`, no longer than the system lets us believe that somebody is there."""
         try:
+            if hop is not None and hop.transport == "udp":
+                await asyncio.wait((up,), timeout=NO_WORD_S)
+                if not up.done() and await _is_closed(hop) and not up.done():
+                    raise LineError(Trouble.unreachable)
             await up
         finally:
             self._up = None

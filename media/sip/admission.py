@@ -102,6 +102,7 @@ class Admissions:
         admission = await self._legs.reception.admit(_leg_request(call, user, resume))
         session = self._legs.new_session(negotiation, port, certificate)
         session.admission, session.call = admission, call
+        call.name = admission.call
         waiting.close()
         if (replaced := agent.endpoint.replaced(call)) is not None:
             replaced.hang_up(agent.now_ms(), 'SIP;cause=200;text="Replaced"')

@@ -108,6 +108,7 @@ class Call:
         self.transfers = Transfers(self)
         self.allows: frozenset[str] = frozenset()  # methods, as the peer says
         self.supports: frozenset[str] = frozenset()
+        self.name = ""  # of the call in the records of the side that was called, where that side is ours
         self._bye_due: str | None = None  # with this reason, once the ACK is here
 
     @property

@@ -68,6 +68,8 @@ class InboundCall(Call):
     def _accept(self, sdp: str, now_ms: int) -> None:
         self.stage = Stage.accepted
         response = self.endpoint.response(self._transaction, 200, sdp)
+        if self.name:
+            response.headers.set(sip.CALL_NAME, self.name)
         self.session_timer.answer(self.request, response, now_ms)
         self.modification.accept(self._transaction, response, offers=not self.offer, now_ms=now_ms)
 

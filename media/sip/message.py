@@ -29,6 +29,7 @@ TLS_PORT: Final = 5061
 UNKNOWN: Final = "unknown"
 """The scheme of a Request-URI that cannot be read."""
 SOFTWARE: Final = "Voicegate"
+CALL_NAME: Final = "X-Voicegate-Call"  # in a 2xx to INVITE: the call's name in our records
 
 Message: TypeAlias = Request | Response
 

@@ -181,6 +181,7 @@ class OutboundCall(Call):
         self.dialog = dialog
         self.stage = Stage.confirmed
         self.learn(response)
+        self.name = response.headers.get(sip.CALL_NAME) or ""
         self.session_timer.answered(response, now_ms)
         if self._cancelling:  # the answer and our CANCEL crossed (15)
             self._bye(now_ms, "")

@@ -1,10 +1,12 @@
 """How many calls one core bears, and what each costs: as many as the goals name, measured by the load tester.
 
-`python -m tests.bench.density [--quick] [--only twilio sip webrtc] [--calls N] [--hold 20]`. A server of its own for
-each transport, on one core, its callers on another; they listen and interrupt. Printed, never asserted.
+`python -m tests.bench.density [--quick] [--only twilio sip webrtc] [--calls N] [--hold 20]
+[--curve]`. A server of its own for each transport, on one core, its callers on another; they listen and interrupt.
+Printed, never asserted.
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -25,7 +27,7 @@ from app.load.dial import Dial
 from app.load.record import Record
 from app.load.run import Moment, Plan, Run
 from app.load.tell import slow_tester
-from tests.bench import machine, setup
+from tests.bench import curve, machine, setup
 from tests.bench.machine import Usage
 from tests.bench.server import Server, running
 from tests.bench.sip import free_port
@@ -48,13 +50,14 @@ class Case:
     address: str  # of the HTTP side's host and port, or of SIP's port
     calls: int  # the goal
     ramp_per_s: float
+    step: int  # of the curve
     cpu_goal_ms: float | None = None
 
 
 CASES: Final = {
-    "twilio": Case("Twilio WebSocket", "ws://{at}/ws/twilio", 400, 40, 2.2),
-    "sip": Case("SIP G.711", "sip:talk@127.0.0.1:{sip_port}", 500, 50),
-    "webrtc": Case("WebRTC Opus", "http://{at}/webrtc", 100, 10),
+    "twilio": Case("Twilio WebSocket", "ws://{at}/ws/twilio", 400, 40, 100, 2.2),
+    "sip": Case("SIP G.711", "sip:talk@127.0.0.1:{sip_port}", 500, 50, 100),
+    "webrtc": Case("WebRTC Opus", "http://{at}/webrtc", 100, 10, 25),
 }
 
 
@@ -110,8 +113,14 @@ class Window:
             "cpu_ms": used.cpu_ms / passed_s / calls,
             "used_percent": used.cpu_ms / passed_s / 10,
             "waited_percent": used.taken_ms / passed_s / 10,
-            "callers_percent": sum(moment.cpu_share for moment, _ in notes) / len(notes) * 100,
+            "callers_percent": _callers_share([moment for moment, _ in notes]) * 100,
         }
+
+
+def _callers_share(moments: Sequence[Moment]) -> float:
+    """Of one core, each moment's by the time that it stands for."""
+    spans = [(after.at_s - before.at_s, after.cpu_share) for before, after in itertools.pairwise(moments)]
+    return sum(passed_s * share for passed_s, share in spans) / sum(passed_s for passed_s, _ in spans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +129,8 @@ class Found:
     calls: int  # that were tried
     values: dict[str, float]
     broken: list[str]  # of the limits
-    notes: list[str]  # why the figures may not be the server's
+    doubts: list[str]  # why the figures may not be the server's
+    notes: list[str]  # what else there is to know
 
 
 def measure(case: Case, calls: int, hold_s: float) -> Found:
@@ -137,21 +147,23 @@ def measure(case: Case, calls: int, hold_s: float) -> Found:
     if "late_share" in values:
         values["late_percent"] = values["late_share"] * 100
     broken = [f"{one.condition}: {_number(one.value)}" for one in limits.judge(values, LIMITS) if one.broken]
-    notes = [*record.troubles, slow_tester(figures.summary(full.calls))]
-    notes += [f"{count} calls: {kind}" for kind, count in figures.summary(record.calls).errors.items()]
-    notes.append(_core(values))
-    return Found(case, calls, values, broken, [note for note in notes if note])
-
-
-def _core(values: Mapping[str, float]) -> str:
-    """What the server's core says about the figures; empty where they are sound."""
-    throttled = machine.throttled_percent()
+    doubts = [*record.troubles, slow_tester(figures.summary(full.calls)), _waited(values)]
+    notes = [f"{count} calls: {kind}" for kind, count in figures.summary(record.calls).errors.items()]
     if values.get("used_percent", 0.0) >= FULL_PERCENT:
-        still = f", and the system stops real-time programs for {throttled:.0f} % of each second" if throttled else ""
-        return f"the core is full{still}"
-    if (waited := values.get("waited_percent", 0.0)) > WAITED_PERCENT:
-        return f"the server's event loop waited for its core for {waited:.0f} % of the time: others had it"
-    return ""
+        notes.append(_full())
+    return Found(case, calls, values, broken, [doubt for doubt in doubts if doubt], notes)
+
+
+def _waited(values: Mapping[str, float]) -> str:
+    if (waited := values.get("waited_percent", 0.0)) <= WAITED_PERCENT:
+        return ""
+    return f"the server's event loop waited for its core for {waited:.0f} % of the time: others had it"
+
+
+def _full() -> str:
+    throttled = machine.throttled_percent()
+    still = f"; besides, the system stops real-time programs for {throttled:.0f} % of each second" if throttled else ""
+    return f"the core is full{still}"
 
 
 async def _play(case: Case, server: Server, sip_port: int, calls: int, hold_s: float, window: Window) -> Record:
@@ -204,8 +216,8 @@ def show(out: Console, rows: Sequence[Found]) -> None:
         table.add_row(row.name, goal, *(_cell(found, row) for found in rows))
     out.print(table)
     for found in rows:
-        for words in (*found.broken, *found.notes):
-            out.print(f"{found.case.name}: {words}", markup=False)
+        for words in (*found.broken, *found.doubts, *found.notes):
+            out.print(f"{found.case.name}: {words}", markup=False, soft_wrap=True)
     out.print(
         "Goals are for the goal's load. Percentiles are of what was measured while all calls were up, CPU is of that"
         " time; lag, memory and late frames are of the whole run with its beginning and end. Memory is all that the"
@@ -216,7 +228,7 @@ def show(out: Console, rows: Sequence[Found]) -> None:
 
 
 def _held(found: Found) -> str:
-    return ("no" if found.broken else "yes") + (", see below" if found.notes else "")
+    return ("no" if found.broken else "yes") + (", see below" if found.doubts else "")
 
 
 def _calls(found: Found) -> str:
@@ -243,9 +255,25 @@ def bench(out: Console, cases: Sequence[Case], *, quick: bool, calls: int = 0, h
     show(out, rows)
 
 
+def climb(out: Console, cases: Sequence[Case], hold_s: float) -> None:
+    """From one call to the breaking point."""
+    for case in cases:
+
+        def point(calls: int, case: Case = case) -> curve.Point:
+            found = measure(case, calls, hold_s)
+            values = {name: round(found.values[name], 4) for name in curve.COLUMNS if name in found.values}
+            return curve.Point(calls, values, found.broken, found.doubts)
+
+        points = curve.climb(out, point, case.step)
+        curve.show(out, case.name, points)
+        curve.keep(case.name, points)
+    out.print(f"wrote {curve.PLOT} and {curve.POINTS.name}\n", style="dim", soft_wrap=True)
+
+
 def begin(out: Console) -> None:
     """This process, and so its callers, on their core; tells what is measured and where."""
     os.chdir(Path(__file__).parents[2])
+    machine.take_turn()
     machine.pin(os.getpid(), machine.LOAD_CORE)
     alone = machine.prefer(os.getpid())
     for line in machine.describe():
@@ -260,9 +288,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--calls", type=int, default=0, help="other than the goal's")
     parser.add_argument("--hold", type=float, default=0.0, help="seconds for which all are up")
+    parser.add_argument("--curve", action="store_true", help="from one call to the breaking point, drawn into docs/")
     given = parser.parse_args()
     out = Console(highlight=False, width=max(120, Console().width))
     begin(out)
+    if given.curve:
+        climb(out, [CASES[name] for name in given.only], given.hold or HOLD_S)
+        return
     bench(out, [CASES[name] for name in given.only], quick=given.quick, calls=given.calls, hold_s=given.hold)
 
 

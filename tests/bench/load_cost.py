@@ -92,6 +92,7 @@ def main() -> None:
     parser.add_argument("--codec", default="", help="of SIP and WebRTC")
     parser.add_argument("--asyncio", action="store_true", help="without uvloop")
     given = parser.parse_args()
+    machine.take_turn()
     for line in machine.describe():
         print(line)
     machine.pin(os.getpid(), machine.LOAD_CORE)

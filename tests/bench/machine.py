@@ -1,8 +1,10 @@
 """The machine under the figures: which core does what, and what a process used."""
 
+import fcntl
 import os
 import platform
 import subprocess
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,19 @@ from app.load.machine import python
 SERVER_CORE = 0
 LOAD_CORE = 1
 REAL_TIME_PRIORITY = 10
+
+
+def take_turn() -> None:
+    """Wait until no other benchmark runs here: two that have the same cores measure each other.
+
+    The turn ends with this process.
+    """
+    turn = os.open(Path(tempfile.gettempdir()) / "voicegate-bench.turn", os.O_CREAT | os.O_RDWR, 0o666)
+    try:
+        fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("another benchmark runs: waiting for its end", flush=True)
+        fcntl.flock(turn, fcntl.LOCK_EX)
 
 
 def pin(pid: int, core: int) -> None:

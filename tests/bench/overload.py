@@ -101,6 +101,7 @@ def main() -> None:
     given = parser.parse_args()
     out = Console(highlight=False, width=max(150, Console().width))
     os.chdir(Path(__file__).parents[2])
+    machine.take_turn()
     machine.pin(os.getpid(), machine.LOAD_CORE)  # and so the callers
     for line in machine.describe():
         out.print(line)

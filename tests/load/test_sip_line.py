@@ -81,8 +81,8 @@ async def test_what_is_said_is_heard(tmp_path: Path, codec: str, srtp: bool) -> 
         served(tmp_path) as server,
         connected(server, Telephone(codec=codec, caller="+15550100", srtp=srtp)) as (line, ears),
     ):
-        assert not line.call
         await loud(ears, line)
+        assert line.call == server.seen[0].call
         await asked(server, "Which day")
         await say(line, await encoded(line.codec, "on monday please"))
         await server.until(lambda: server.facts(Transcript))
@@ -307,7 +307,8 @@ async def test_a_call_that_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("transport", ["udp", "tcp", "tls"])
 async def test_where_nobody_listens(monkeypatch: pytest.MonkeyPatch, transport: str) -> None:
-    monkeypatch.setattr(sip_call, "CONNECT_TIMEOUT_S", 0.3)
+    if transport != "udp":  # there the system says so, long before it is given up
+        monkeypatch.setattr(sip_call, "CONNECT_TIMEOUT_S", 0.3)
     monkeypatch.setattr(sip_call, "GOODBYE_S", 0.2)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))
