@@ -1,17 +1,11 @@
-import subprocess
-import sys
-from functools import cache
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from media import vad
-from media.audio import Pcm, Resampler, silence
+from media.audio import Pcm, silence
 from media.ear import GAP_MS, MAX_UTTERANCE_MS, OFFSET_MS, PAUSE_FRAMES, PRE_ROLL_MS, Ear
-from media.vad import Vad, VoiceCheck
-
-ESPEAK_RATE_HZ = 22050
+from media.silero import CHUNK_SAMPLES, Silero
+from media.vad import VOICE_CHUNKS, VOICE_PROBABILITY, Vad, VoiceCheck
+from tests.media.sounds import loud_tone, noise, speech
 
 
 class Listener:
@@ -41,25 +35,6 @@ class Listener:
 
     def kinds(self) -> list[object]:
         return [entry[0] for entry in self.log]
-
-
-@cache
-def speech(text: str, rate_hz: int) -> Pcm:
-    helper = Path(__file__).with_name("synthesize.py")
-    done = subprocess.run([sys.executable, str(helper), "en-us", text], capture_output=True, check=True, timeout=60)
-    resampler = Resampler(ESPEAK_RATE_HZ, rate_hz, live=False)
-    pcm = resampler.process(np.frombuffer(done.stdout, dtype=np.int16))
-    return np.concatenate([pcm, resampler.flush()])
-
-
-def noise(rate_hz: int, duration_ms: int, level: int) -> Pcm:
-    samples = np.random.default_rng(7).standard_normal(rate_hz * duration_ms // 1000) * level
-    return np.clip(samples, -32768, 32767).astype(np.int16)
-
-
-def loud_tone(rate_hz: int, duration_ms: int, hz: float = 440) -> Pcm:
-    at = np.arange(rate_hz * duration_ms // 1000) / rate_hz
-    return (8000 * np.sin(2 * np.pi * hz * at)).astype(np.int16)
 
 
 def listen(
@@ -202,7 +177,7 @@ def test_stop_ends_what_is_open_once() -> None:
     assert listener.kinds() == ["started", "ended"]
 
 
-def test_a_detector_that_was_lent_remembers_nothing_of_the_last_stretch() -> None:
+def test_a_stretch_remembers_nothing_of_the_last_one() -> None:
     words = speech("hello there", 16000)
     check = VoiceCheck(16000)
     for _ in range(2):
@@ -225,65 +200,29 @@ def test_only_the_rates_of_the_detectors_are_admitted() -> None:
             VoiceCheck(rate_hz)
 
 
-@pytest.fixture
-def few_detectors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vad, "MAX_DETECTORS", 2)
-    monkeypatch.setattr(vad, "_detectors", vad._Detectors())
-
-
-def feed(check: VoiceCheck, pcm: Pcm) -> bool:
-    for start in range(0, len(pcm), 320):
-        check.feed(pcm[start : start + 320])
-    return check.voice
-
-
-def test_lines_full_of_noise_keep_no_voice_waiting(few_detectors: None) -> None:
-    hiss, words = noise(16000, 300, 3000), speech("hello there", 16000)
-    noisy = [VoiceCheck(16000) for _ in range(5)]
-    for check in noisy:
-        check.begin()
-        assert not check.feed(hiss)
-    voice = VoiceCheck(16000)
-    voice.begin()
-    assert voice.feed(np.concatenate([hiss, words]))
-    for check in noisy:
-        check.end()
-
-
-def test_a_stretch_that_waits_for_a_detector_is_heard_once_there_is_one(few_detectors: None) -> None:
-    hiss, words = noise(16000, 300, 3000), speech("hello there", 16000)
-    holds, waits = VoiceCheck(16000), VoiceCheck(16000)
-    for check in (holds, waits):
-        check.begin()
-        assert not check.feed(hiss)
-    assert not feed(waits, words)
-    holds.end()
-    assert feed(waits, noise(16000, 60, 30)), "by what it said while it waited"
-
-
-def test_a_leg_that_breaks_gives_its_detector_back(few_detectors: None) -> None:
-    for _ in range(10):
-        broken = VoiceCheck(16000)
-        broken.begin()
-        broken.feed(noise(16000, 300, 3000))
-        del broken
+@pytest.mark.parametrize("first", [320, 3520])
+def test_a_voice_is_known_with_its_third_chunk_however_it_comes(first: int) -> None:
+    sound = np.concatenate([noise(16000, 160, 300), speech("hello there", 16000)])
+    whole = sound[: len(sound) - len(sound) % CHUNK_SAMPLES]
+    voice = np.flatnonzero(Silero().hear(whole) >= VOICE_PROBABILITY)
+    known = (voice[VOICE_CHUNKS - 1] + 1) * CHUNK_SAMPLES
     check = VoiceCheck(16000)
     check.begin()
-    assert check.feed(speech("hello there", 16000))
+    at = 0
+    while not check.feed(sound[at : at + (320 if at else first)]):
+        at += 320 if at else first
+    assert at < known <= at + (320 if at else first)
 
 
-def test_nobody_keeps_a_detector_for_ever(few_detectors: None) -> None:
-    hiss = noise(16000, 4000, 3000)
-    words = np.resize(speech("hello there, who is speaking", 16000), len(hiss))
-    holds, waits = VoiceCheck(16000), VoiceCheck(16000)
-    for check in (holds, waits):
+def test_stretches_at_the_same_time_know_nothing_of_each_other() -> None:
+    hiss, words = noise(16000, 1000, 3000), speech("hello there", 16000)
+    lines = [(VoiceCheck(16000), sound) for sound in (hiss, words, hiss, words)]
+    for check, _ in lines:
         check.begin()
-        assert not check.feed(hiss[:4800])
-    for start in range(0, len(hiss), 320):
-        holds.feed(hiss[start : start + 320])
-        waits.feed(words[start : start + 320])
-    assert waits.voice
-    assert not holds.voice
+    for start in range(0, min(len(hiss), len(words)), 320):
+        for check, sound in lines:
+            check.feed(sound[start : start + 320])
+    assert [check.voice for check, _ in lines] == [False, True, False, True]
 
 
 def test_a_pause_is_told_and_its_end_as_well() -> None:
