@@ -21,6 +21,7 @@ RESTART: Final = 1000  # a sequence number further off than this begins the stre
 _SEQUENCES: Final = 1 << 16
 _SEQUENCE: Final = _SEQUENCES - 1
 _TICKS: Final = 1 << 32
+_TIMESTAMP: Final = _TICKS - 1
 
 
 class Due(NamedTuple):
@@ -92,7 +93,7 @@ class JitterBuffer:
                 self._begin(packet, now_ms)
                 sequence, ahead = self._sequence, 0
             if ahead < 0:
-                self.late += 1
+                self.late += ahead < -1  # else the network doubled it
                 return
             sequence += ahead
         if sequence in self._waiting:
@@ -102,9 +103,33 @@ class JitterBuffer:
         if ticks > latest:
             self._latest_ticks = ticks
         self._waiting[sequence] = ticks, now_ms, packet.payload
-        # The jitter, and what counts as on time: the quickest, or the latest that came after it was given up.
+        self._time(ticks, now_ms)
+
+    def passes(self, ssrc: int, sequence: int, timestamp: int, now_ms: int) -> bool:
+        """Whether this packet is the very next and nothing waits: then it is given at once, and needs no `push`."""
+        ticks = self._ticks
+        if (
+            sequence != self._sequence & _SEQUENCE
+            or timestamp != ticks & _TIMESTAMP
+            or ssrc != self._ssrc
+            or self._waiting
+            or self._filled
+            or self._sequence < 0
+        ):
+            return False
+        self._time(ticks, now_ms)
+        self._sequence += 1
+        self._ticks = ticks + self._packet_ticks
+        if ticks > self._latest_ticks:
+            self._latest_ticks = ticks
+        return True
+
+    def _time(self, ticks: int, now_ms: int) -> None:
+        """The jitter, and what counts as on time: the quickest, or the latest that came after it was given up."""
         transit_ms = now_ms - ticks / self._ticks_per_ms
-        moved_ms = abs(transit_ms - self._transit_ms)
+        moved_ms = transit_ms - self._transit_ms
+        if moved_ms < 0:
+            moved_ms = -moved_ms
         self._jitter_ms += ((moved_ms if moved_ms < MAX_GAP_MS else MAX_GAP_MS) - self._jitter_ms) / 16
         self._transit_ms = transit_ms
         if transit_ms < self._base_ms or (self._filled and ticks < self._ticks):

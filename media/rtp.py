@@ -16,10 +16,11 @@ MAX_MISORDER: Final = 100
 MAX_REPORTS: Final = 8  # of ours, remembered for the round trip
 LOCK_PACKETS: Final = 2  # in sequence, before a source is believed (RFC 3550, A.1)
 
-_HEADER: Final = struct.Struct("!BBHII")
+HEADER: Final = struct.Struct("!BBHII")  # first byte, marker and type, sequence, timestamp, SSRC
+PLAIN: Final = VERSION << 6  # first byte of a packet without sources, extension and padding
+
 _SEQUENCE: Final = 0xFFFF
 _TIMESTAMP: Final = 0xFFFFFFFF
-_PLAIN: Final = VERSION << 6  # first byte of a packet without sources, extension and padding
 _MARKER: Final = 0x80
 
 
@@ -44,15 +45,15 @@ class RtpPacket:
         if len(data) < HEADER_BYTES:
             raise RtpError("shorter than a header")
         packet = cls.__new__(cls)
-        first, second, packet.sequence, packet.timestamp, packet.ssrc = _HEADER.unpack_from(data)
+        first, second, packet.sequence, packet.timestamp, packet.ssrc = HEADER.unpack_from(data)
         packet.payload_type = second & 0x7F
         packet.marker = second > 0x7F
-        packet.payload = data[HEADER_BYTES:] if first == _PLAIN else _payload(first, data)
+        packet.payload = data[HEADER_BYTES:] if first == PLAIN else _payload(first, data)
         return packet
 
     def pack(self) -> bytes:
         second = self.payload_type | _MARKER if self.marker else self.payload_type
-        return _HEADER.pack(_PLAIN, second, self.sequence, self.timestamp, self.ssrc) + self.payload
+        return HEADER.pack(PLAIN, second, self.sequence, self.timestamp, self.ssrc) + self.payload
 
 
 def _payload(first: int, data: bytes) -> bytes:
@@ -116,14 +117,18 @@ class RtpSender:
 
     def packet(self, payload: bytes, samples: int, *, marker: bool = False) -> bytes:
         """`samples` of the RTP clock pass with it."""
-        timestamp = self.timestamp
+        timestamp, sequence = self.timestamp, self._sequence
         self.timestamp = (timestamp + samples) & _TIMESTAMP
-        return self.event(payload, self._payload_type, timestamp, marker=marker)
+        self._sequence = (sequence + 1) & _SEQUENCE
+        self.packets += 1
+        self.octets += len(payload)
+        second = self._payload_type | _MARKER if marker else self._payload_type
+        return HEADER.pack(PLAIN, second, sequence, timestamp, self.ssrc) + payload
 
     def event(self, payload: bytes, payload_type: int, timestamp: int, *, marker: bool = False) -> bytes:
         """A packet of another type, for which no time passes (RFC 4733)."""
         second = payload_type | _MARKER if marker else payload_type
-        header = _HEADER.pack(_PLAIN, second, self._sequence, timestamp, self.ssrc)
+        header = HEADER.pack(PLAIN, second, self._sequence, timestamp, self.ssrc)
         self._sequence = (self._sequence + 1) & _SEQUENCE
         self.packets += 1
         self.octets += len(payload)
@@ -198,19 +203,25 @@ class RtpReceiver:
 
     def received(self, packet: RtpPacket, now_ms: int, *, timed: bool = True) -> None:
         """`timed`: its timestamp goes on with time. That of a key's packets stands still (RFC 4733, 2.2)."""
-        if packet.ssrc != self.ssrc:
-            self._begin(packet.ssrc, packet.sequence)
-        ahead = (packet.sequence - self.highest) & _SEQUENCE
+        self.counted(packet.ssrc, packet.sequence, packet.timestamp if timed else None, now_ms)
+
+    def counted(self, ssrc: int, sequence: int, timestamp: int | None, now_ms: int) -> None:
+        """As `received`, of a packet that nobody made an object of. `timestamp` None: it stands still."""
+        if ssrc != self.ssrc:
+            self._begin(ssrc, sequence)
+        ahead = (sequence - self.highest) & _SEQUENCE
         if ahead < MAX_DROPOUT:
             self.highest += ahead
         elif ahead < _SEQUENCE - MAX_MISORDER:
-            self._begin(packet.ssrc, packet.sequence)
+            self._begin(ssrc, sequence)
         self.packets += 1
-        if not timed:
+        if timestamp is None:
             return
-        before, self._transit = self._transit, now_ms * self._ticks_per_ms - packet.timestamp
+        before, self._transit = self._transit, now_ms * self._ticks_per_ms - timestamp
         if before is not None:
-            moved = abs(self._transit - before)
+            moved = self._transit - before
+            if moved < 0:
+                moved = -moved
             if moved < self._clock_hz:  # else the clock wrapped or began anew
                 self._jitter += (moved - self._jitter) / 16
 

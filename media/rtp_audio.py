@@ -12,7 +12,7 @@ from media.codec import Codec, PayloadError
 from media.digits import DigitReader
 from media.jitter import JitterBuffer
 from media.opus import DTX_BYTES, Opus
-from media.rtp import RtpError, RtpPacket, RtpReceiver, RtpSender, Stream, mean_opinion
+from media.rtp import HEADER, HEADER_BYTES, PLAIN, RtpError, RtpPacket, RtpReceiver, RtpSender, Stream, mean_opinion
 
 HANGOVER_FRAMES: Final = 10  # of silence sent after the agent's last sound, so that its end is not concealed
 NOTHING_MS: Final = 20  # without a frame: that is silence, and no tick that came late
@@ -38,15 +38,16 @@ class RtpAudio:
         "_digits",
         "_event_types",
         "_frame_ticks",
-        "_heard",
+        "_given",
         "_lock",
         "_missing",
         "_now_ms",
         "_packet_bytes",
         "_packet_ticks",
-        "_packets",
+        "_packets_left",
         "_payload_type",
         "_quiet_frames",
+        "_refill_ms",
         "_report_due_ms",
         "_reports",
         "_sent_ms",
@@ -54,7 +55,6 @@ class RtpAudio:
         "_silence_in",
         "_silence_out",
         "_talking",
-        "_transmit",
         "_transmit_report",
         "_waiting",
         "bad_packets",
@@ -62,9 +62,11 @@ class RtpAudio:
         "codec",
         "concealed_frames",
         "excess_packets",
+        "heard",
         "lost_percent",
         "receiver",
         "sender",
+        "transmit",
     )
 
     def __init__(
@@ -86,7 +88,7 @@ class RtpAudio:
         receive_type: int | None = None,
         sequence: int | None = None,
     ) -> None:
-        """`heard` is given the samples at the codec's rate, with the time.
+        """`heard` is given the samples at the codec's rate, with the time. It and `transmit` may change.
 
         `continuous`: silence is sent like speech, as telephones expect. `packet_ms`: of each packet, for codecs whose
         payload can be cut anywhere. `lock`: packets come from anybody, so one source is chosen (`media.rtp.Stream`).
@@ -105,9 +107,9 @@ class RtpAudio:
         self._payload_type = payload_type if receive_type is None else receive_type
         self._event_types = event_types
         self._lock = Stream(frozenset({self._payload_type}) | event_types) if lock else None
-        self._heard = heard
+        self.heard = heard
         self._digit = digit
-        self._transmit = transmit
+        self.transmit = transmit
         self._transmit_report = transmit_report
         self._clock = now_ms
         self._continuous = continuous
@@ -123,7 +125,9 @@ class RtpAudio:
         self._quiet_frames = HANGOVER_FRAMES  # since the last frame
         self._silence_due_ms = 0
         self._report_due_ms = 0
-        self._packets = Rate(MAX_PACKETS_PER_S)
+        self._packets_left = MAX_PACKETS_PER_S  # in this second
+        self._refill_ms = 0
+        self._given: list[bytes] = []  # payloads that came in order, since `hear`
         self._reports = Rate(MAX_REPORTS_PER_S)
         self._missing = 0  # frames in a row
 
@@ -148,21 +152,17 @@ class RtpAudio:
     def hear(self, now_ms: int) -> None:
         """What is due out of the jitter buffer. Gaps and pauses are filled, so that time goes on."""
         self._now_ms = now_ms
-        buffer, heard = self.buffer, self._heard
-        while (payload := buffer.take()) is not None:
-            self._missing = 0
-            try:
-                pcm = self.codec.decode(payload)
-            except PayloadError:
-                pcm = self._bad()
-            heard(pcm, now_ms)
-        for due in buffer.due(now_ms):
+        if now_ms >= self._refill_ms:
+            self._refill_ms = now_ms + 1000
+            self._packets_left = MAX_PACKETS_PER_S
+        heard = self.heard
+        if self._given:
+            given, self._given = self._given, []
+            for payload in given:
+                heard(self._decoded(payload), now_ms)
+        for due in self.buffer.due(now_ms):
             if due.payload is not None:
-                self._missing = 0
-                try:
-                    pcm = self.codec.decode(due.payload)
-                except PayloadError:
-                    pcm = self._bad()
+                pcm = self._decoded(due.payload)
             elif self._missing < MAX_CONCEALED:
                 self._missing += 1
                 self.concealed_frames += 1
@@ -175,20 +175,27 @@ class RtpAudio:
     def fill(self, now_ms: int) -> None:
         """Where no frame was sent, silence is; now and then a report."""
         if now_ms - self._sent_ms >= NOTHING_MS:
-            self._say_nothing()
+            if self._continuous:
+                self._send(self._silence_out)
+            else:
+                self._say_nothing()
         if now_ms >= self._report_due_ms:
             self._report_due_ms = now_ms + REPORT_MS
             self._transmit_report(self.sender.report(now_ms, time.time(), self.receiver))
 
-    def _bad(self) -> Pcm:
-        self.bad_packets += 1
-        return self.codec.conceal()
+    def _decoded(self, payload: bytes) -> Pcm:
+        self._missing = 0
+        try:
+            return self.codec.decode(payload)
+        except PayloadError:
+            self.bad_packets += 1
+            return self.codec.conceal()
 
     # Out
 
     def say(self, frame: Pcm) -> None:
         """20 ms of sound."""
-        behind_ms = self._clock() - self._sent_ms
+        behind_ms = self._now_ms - self._sent_ms
         if behind_ms >= BEHIND_MS:
             self.skip(behind_ms // FRAME_MS)
         self._quiet_frames = 0
@@ -209,10 +216,9 @@ class RtpAudio:
         return self.sender.goodbye(self._clock(), time.time(), self.receiver)
 
     def _say_nothing(self) -> None:
-        """A little silence after the last sound, then hardly anything, or all of it where that is expected."""
+        """A little silence after the last sound, then hardly anything."""
         self._quiet_frames += 1
-        due = self._quiet_frames <= HANGOVER_FRAMES or self._now_ms >= self._silence_due_ms
-        if self._continuous or due:
+        if self._quiet_frames <= HANGOVER_FRAMES or self._now_ms >= self._silence_due_ms:
             self._silence_due_ms = self._now_ms + KEEP_ALIVE_MS
             self._send(self._silence_out)
         else:
@@ -222,24 +228,40 @@ class RtpAudio:
         """The marker is on what follows a pause (RFC 3551, 4.1)."""
         self._sent_ms += FRAME_MS
         if not self._packet_bytes:
-            packet = self.sender.packet(payload, self._frame_ticks, marker=not self._talking)
+            self.transmit(self.sender.packet(payload, self._frame_ticks, marker=not self._talking))
             self._talking = True
-            self._transmit(packet)
             return
         self._waiting += payload
         while len(self._waiting) >= self._packet_bytes:
             whole = bytes(self._waiting[: self._packet_bytes])
             del self._waiting[: self._packet_bytes]
-            self._transmit(self.sender.packet(whole, self._packet_ticks, marker=not self._talking))
+            self.transmit(self.sender.packet(whole, self._packet_ticks, marker=not self._talking))
             self._talking = True
 
     # In
 
     def rtp(self, packet: bytes, arrived_ms: int | None = None) -> bool:
         """False: nothing that this leg listens to. `arrived_ms`: where it has waited to be read."""
-        if not self._packets.admit(self._now_ms):
+        self._packets_left -= 1
+        if self._packets_left < 0:
             self.excess_packets += 1
             return False
+        now_ms = self._clock() if arrived_ms is None else arrived_ms
+        if len(packet) > HEADER_BYTES:
+            first, second, sequence, timestamp, ssrc = HEADER.unpack_from(packet)
+            if (
+                first == PLAIN
+                and second & 0x7F == self._payload_type
+                and (self._lock is None or ssrc == self._lock.ssrc)
+                and self.buffer.passes(ssrc, sequence, timestamp, now_ms)
+            ):
+                self.receiver.counted(ssrc, sequence, timestamp, now_ms)
+                self._given.append(packet[HEADER_BYTES:])
+                return True
+        return self._received(packet, now_ms)
+
+    def _received(self, packet: bytes, now_ms: int) -> bool:
+        """Any packet, in any order."""
         try:
             parsed = RtpPacket.parse(packet)
         except RtpError:
@@ -247,7 +269,6 @@ class RtpAudio:
             return False
         if self._lock is not None and not self._lock.admit(parsed):
             return False
-        now_ms = self._clock() if arrived_ms is None else arrived_ms
         if parsed.payload_type == self._payload_type:
             self.receiver.received(parsed, now_ms)
             self.buffer.push(parsed, now_ms)

@@ -8,6 +8,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from media.rtp import LOCK_PACKETS
@@ -24,6 +25,8 @@ _TIMESPEC: Final = struct.Struct("@ll")
 _ANCILLARY_BYTES: Final = socket.CMSG_SPACE(_TIMESPEC.size)
 
 Address = tuple[str, int]
+Received = Callable[[bytes, int], bool]
+"""A packet, and when it came. Was it worth anything?"""
 Came = tuple[bytes, list[tuple[int, int, bytes]], int, tuple[str, int]]  # as `recvmsg` gives it
 
 
@@ -38,11 +41,11 @@ class Poll:
         self.read_ms = -1  # when they were read last
         self.read_ns = 0  # likewise, by the wall's clock
         self._poll = select.epoll() if sys.platform == "linux" else select.poll()
-        self._sockets: dict[int, tuple[socket.socket, list[Came]]] = {}
+        self._sockets: dict[int, tuple[Callable[[int, int], Came], Callable[[Came], None]]] = {}
 
     def add(self, one: socket.socket, came: list[Came]) -> None:
         """What comes is put into `came` by each `read`."""
-        self._sockets[one.fileno()] = one, came
+        self._sockets[one.fileno()] = one.recvmsg, came.append
         self._poll.register(one.fileno(), select.POLLIN)
 
     def discard(self, one: socket.socket) -> None:
@@ -59,9 +62,9 @@ class Poll:
             if not ready:
                 return
             for number, _ in ready:
-                one, came = self._sockets[number]
+                receive, put = self._sockets[number]
                 try:
-                    came.append(one.recvmsg(MAX_DATAGRAM_BYTES, _ANCILLARY_BYTES))
+                    put(receive(MAX_DATAGRAM_BYTES, _ANCILLARY_BYTES))
                 except OSError:  # what the system says of a packet that we sent
                     continue
 
@@ -93,7 +96,6 @@ class MediaPort:
         "_rtp",
         "_to",
         "_worth",
-        "arrived_ms",
         "greets",
         "moved",
         "port",
@@ -113,14 +115,13 @@ class MediaPort:
     ) -> None:
         """Raises `NoPort`. `last_port` 0: the system chooses. `poll` is shared with the ports read at the same time."""
         self.strays = 0
-        self.arrived_ms = 0  # when the packet came that is given just now
         self.greets = False  # a DTLS handshake may be begun from anywhere: the certificate tells by whom
         self.moved: Callable[[], None] = lambda: None  # told when another source is chosen
         self._now_ms = now_ms
         self._rtp, self._rtcp = _pair(host, first_port, last_port, start)
         self.port: int = self._rtp.getsockname()[1]
         self.report_port: int = self._rtcp.getsockname()[1]
-        self._received: Callable[[bytes], bool] = lambda data: False
+        self._received: Received = lambda data, arrived_ms: False
         self._reported: Callable[[bytes], None] = lambda data: None
         self._mux = True
         self._negotiated: Address = ("", 0)
@@ -136,8 +137,8 @@ class MediaPort:
         self._poll = poll or Poll()
         self._came: list[Came] = []  # and is not taken yet
 
-    def listen(self, received: Callable[[bytes], bool], reported: Callable[[bytes], None]) -> None:
-        """From now on. What came before is thrown away, but for handshakes. `received`: was it worth anything?"""
+    def listen(self, received: Received, reported: Callable[[bytes], None]) -> None:
+        """From now on. What came before is thrown away, but for handshakes."""
         self._received, self._reported = received, reported
         if self._loop is None:
             if not self.greets:
@@ -188,13 +189,17 @@ class MediaPort:
 
     def send(self, data: bytes) -> None:
         if self._to is not None:
-            _send(self._rtp, data, self._to)
+            try:
+                self._rtp.sendto(data, self._to)
+            except (OSError, OverflowError):  # a full buffer, or nobody there, or past the last port: RTP goes on
+                return
 
     def send_report(self, data: bytes) -> None:
         if self._mux:
             self.send(data)
         elif self._report_to is not None:
-            _send(self._rtcp, data, self._report_to)
+            with suppress(OSError, OverflowError):
+                self._rtcp.sendto(data, self._report_to)
 
     def close(self) -> None:
         if self._loop is not None:
@@ -225,14 +230,12 @@ class MediaPort:
 
     def _take(self, now_ms: int, read_ns: int) -> None:
         for data, ancillary, _, address in self._came:
-            self.arrived_ms = now_ms - _age_ms(ancillary, read_ns)
-            if len(address) > 2:
-                address = address[:2]
-            if address != self._locked and not self._chosen(address, data, now_ms):
+            chosen = address == self._locked or address[:2] == self._locked
+            if not chosen and not self._chosen(address[:2], data, now_ms):
                 self.strays += 1
             elif self._mux and len(data) > 1 and 192 <= data[1] <= 223:
                 self._reported(data)  # RFC 5761, 4
-            elif self._received(data):
+            elif self._received(data, now_ms - _age_ms(ancillary, read_ns)):
                 self._heard_ms = now_ms
                 self._worth = True
         self._came.clear()
@@ -271,13 +274,6 @@ class MediaPort:
                 self._report_to = address[:2]
                 self._reports_heard = True
                 self._reported(data)
-
-
-def _send(through: socket.socket, data: bytes, to: Address) -> None:
-    try:
-        through.sendto(data, to)
-    except (OSError, OverflowError):  # a full buffer, or nobody there, or past the last port: RTP goes on
-        return
 
 
 def _age_ms(ancillary: list[tuple[int, int, bytes]], read_ns: int) -> int:

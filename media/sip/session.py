@@ -124,6 +124,7 @@ class Session:
         if self.leg is not None and same:
             assert self.audio_stream is not None
             self.audio_stream.release()
+            self._connect(self.audio_stream, self.leg, agreed)
             return
         if self.leg is not None and self.audio_stream is not None and self.leg.rate_hz == agreed.new_codec().rate_hz:
             self.audio_stream = self._new_stream(agreed, self.leg)
@@ -153,16 +154,16 @@ class Session:
 
     def _new_stream(self, agreed: Agreed, leg: Leg) -> RtpAudio:
         self._note_sequence()
-        return RtpAudio(
+        stream = RtpAudio(
             agreed.new_codec(),
             agreed.codec.payload_type,
             agreed.event_types,
             receive_type=agreed.receive_type,
             ssrc=self._ssrc,
             cname=self._cname,
-            heard=self._heard_audio,
+            heard=_nobody,
             digit=self._key,
-            transmit=self._transmit,
+            transmit=_nowhere,
             transmit_report=self._transmit_report,
             now_ms=self._time_ms,
             continuous=True,
@@ -170,11 +171,14 @@ class Session:
             lock=True,
             sequence=self._sequence,
         )
+        self._connect(stream, leg, agreed)
+        return stream
 
-    def _heard_audio(self, pcm: Pcm, now_ms: int) -> None:
-        """Whoever holds a call lets music play, which is nobody's turn."""
-        if self.leg is not None and self._agreed is not None and self._agreed.sends:
-            self.leg.receive(pcm, now_ms)
+    def _connect(self, stream: RtpAudio, leg: Leg, agreed: Agreed) -> None:
+        """Sound goes by the shortest way. Whoever holds a call lets music play, which is nobody's turn."""
+        send = self.port.send if self._keys.plain else self._keys.send
+        stream.heard = leg.receive if agreed.sends else _nobody
+        stream.transmit = send if agreed.sends and not self._mute else _nowhere
 
     def _note_sequence(self) -> None:
         if self.audio_stream is not None:
@@ -214,7 +218,9 @@ class Session:
 
     def _watch(self, stream: RtpAudio) -> None:
         """Phones may be silent on purpose, so one that is quiet is asked whether it is there."""
-        self._mute = self._agreed is not None and self._floods(self._agreed)
+        if self._agreed is not None and self.leg is not None and self._mute != self._floods(self._agreed):
+            self._mute = not self._mute
+            self._connect(stream, self.leg, self._agreed)
         packets, since_ms = self._heard
         if stream.receiver.packets != packets or not since_ms:
             self._heard = (stream.receiver.packets, self._now_ms)
@@ -243,17 +249,10 @@ class Session:
 
     # Packets
 
-    def _transmit(self, packet: bytes) -> None:
-        if self._agreed is not None and self._agreed.sends and not self._mute:
-            if self._keys.plain:
-                self.port.send(packet)
-            else:
-                self._keys.send(packet)
-
     def _transmit_report(self, packet: bytes) -> None:
         self._keys.send_report(packet)
 
-    def _rtp(self, packet: bytes) -> bool:
+    def _rtp(self, packet: bytes, arrived_ms: int) -> bool:
         stream, keys = self.audio_stream, self._keys
         if not keys.plain and keys.handshake(packet):
             return True
@@ -265,7 +264,7 @@ class Session:
             except SrtpError:
                 stream.bad_packets += 1
                 return False
-        return stream.rtp(packet, self.port.arrived_ms)
+        return stream.rtp(packet, arrived_ms)
 
     def _rtcp(self, packet: bytes) -> None:
         if self._keys.handshake(packet, report=True) or self.audio_stream is None or self.over:
@@ -460,6 +459,12 @@ class Session:
         if call is not None:
             call.hang_up(self._time_ms(), reason)
         self._finish()
+
+
+def _nobody(pcm: Pcm, now_ms: int) -> None: ...
+
+
+def _nowhere(packet: bytes) -> None: ...
 
 
 def _is_this_machine(host: str) -> bool:

@@ -117,7 +117,7 @@ class One:
         self.wire = _Ready([])
         self.leg = Leg("l", "sip", codec.rate_hz, self.wire, Quiet(), peer_buffer_ms=60)
 
-    def received(self, packet: bytes) -> bool:
+    def received(self, packet: bytes, arrived_ms: int) -> bool:
         self.came.append(packet)
         return True
 

@@ -196,3 +196,29 @@ def test_no_packets_do_harm(arrivals: list[tuple[int, int, int, int]]) -> None:
         buffer.push(RtpPacket(111, sequence, timestamp, ssrc, b"x"), now_ms)
         assert len(list(buffer.due(now_ms))) <= MAX_PACKETS + MAX_GAP_MS // 20 + 2
         assert MIN_WAIT_MS <= buffer.wait_ms <= MAX_WAIT_MS
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0, 0, 0, 1, 7, 30, 45, 90, 250]), st.sampled_from([1, 1, 1, 1, 0, 2])),
+        min_size=5,
+        max_size=80,
+    )
+)
+def test_what_passes_at_once_is_what_would_have_been_given(fates: list[tuple[int, int]]) -> None:
+    """Delays, losses and doubles: the quick way changes neither what is given nor when."""
+    arrivals = [(START_MS + 20.0 * n + late, packet(n)) for n, (late, times) in enumerate(fates) for _ in range(times)]
+    stored, quick = JitterBuffer(8000, TICKS), JitterBuffer(8000, TICKS)
+    expected = run(stored, arrivals, len(fates) + 20)
+    arrivals.sort(key=lambda arrival: arrival[0])
+    for pull, due in enumerate(expected):
+        now_ms = START_MS + 20 * pull + 5
+        passed: list[Due] = []
+        while arrivals and arrivals[0][0] <= now_ms:
+            at_ms, one = arrivals.pop(0)
+            if quick.passes(one.ssrc, one.sequence, one.timestamp, int(at_ms)):
+                passed.append(Due(one.payload))
+            else:
+                quick.push(one, int(at_ms))
+        assert [*passed, *quick.due(now_ms)] == due
+    assert (quick.late, quick.missing, quick.wait_ms) == (stored.late, stored.missing, stored.wait_ms)

@@ -22,7 +22,7 @@ class Peer:
         self.port.listen(self.received, lambda data: None)
         self.port.read(0)
 
-    def received(self, packet: bytes) -> bool:
+    def received(self, packet: bytes, arrived_ms: int) -> bool:
         self.came.append(packet)
         return True
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from media.dtls import CERTIFICATE_S, MAX_QUEUED, Certificate, HandshakeError, Identity, certificate
 from media.rtp import RtpPacket
 from media.sdp import Format, SdpError
-from media.sip import negotiation, port
+from media.sip import negotiation
 from media.sip.dtls import Handshake, is_dtls
 from media.sip.keys import Keys
 from media.sip.negotiation import Agreed, Fingerprint, Keying, Local, Negotiation, Security
@@ -227,7 +227,7 @@ class End:
         self.keys.follow(agreed)
         self.port.listen(self.rtp, self.rtcp)
 
-    def rtp(self, data: bytes) -> bool:
+    def rtp(self, data: bytes, arrived_ms: int) -> bool:
         self.wire.append(data)
         if self.keys.handshake(data):
             return True
@@ -526,17 +526,25 @@ def test_what_cannot_be_secured_is_refused() -> None:
 def overheard() -> Iterator[deque[tuple[str, bytes]]]:
     """What goes over the wire: `sent` and `came`."""
     wire: deque[tuple[str, bytes]] = deque(maxlen=100_000)
-    send, read = port._send, Keys.handshake
+    send, send_report, read = MediaPort.send, MediaPort.send_report, Keys.handshake
 
-    def spy(through: Any, data: bytes, to: Any) -> None:
+    def spy(self: MediaPort, data: bytes) -> None:
         wire.append(("sent", data))
-        send(through, data, to)
+        send(self, data)
+
+    def spy_report(self: MediaPort, data: bytes) -> None:
+        wire.append(("sent", data))
+        send_report(self, data)
 
     def spy_back(self: Keys, data: bytes, *, report: bool = False) -> bool:
         wire.append(("came", data))
         return read(self, data, report=report)
 
-    with mock.patch.object(port, "_send", spy), mock.patch.object(Keys, "handshake", spy_back):
+    with (
+        mock.patch.object(MediaPort, "send", spy),
+        mock.patch.object(MediaPort, "send_report", spy_report),
+        mock.patch.object(Keys, "handshake", spy_back),
+    ):
         yield wire
 
 

@@ -83,7 +83,7 @@ class Wired:
         self.frame = tone.astype(np.int16)
         self.codec = wanted.new_codec()
         self.heard: list[Pcm] = []
-        self.session.audio_stream._heard = lambda pcm, now_ms: self.heard.append(pcm)
+        self.session.audio_stream.heard = lambda pcm, now_ms: self.heard.append(pcm)
         self.datagrams = 0
         self.channel_is_open = False
         self._due: list[tuple[int, bytes]] = []
@@ -190,7 +190,7 @@ async def test_a_caller_on_a_bad_network_is_understood(tmp_path: Path) -> None:
             heard.append(len(pcm))
             receive(pcm, now_ms)
 
-        leg.audio_stream._heard = count
+        leg.audio_stream.heard = count
         network.up = lambda: None if chance.random() < 0.15 else chance.choice((0.0, 0.0, 10.0, 30.0))
         pcm = await spoken("on monday please", 16_000)
         await one.speak(pcm)
