@@ -54,6 +54,7 @@ Ca = Annotated[Path | None, typer.Option(help="PEM file of who vouches for the s
 Server = Annotated[
     str, typer.Option(help="Address of a Voicegate server's /metrics, where the one that is called does not tell.")
 ]
+Words = Annotated[bool, typer.Option("--words", help="Ask a Voicegate server what it understood; count lost words.")]
 Seed = Annotated[int, typer.Option(help="With the same seed, callers make the same choices.", min=0)]
 FailIf = Annotated[
     list[str] | None, typer.Option(help='Such as "barge_in_p99_ms > 300", for status 1; may be repeated.')
@@ -84,6 +85,7 @@ def load(
     srtp: Srtp = False,
     ca: Ca = None,
     server: Server = "",
+    words: Words = False,
     seed: Seed = 0,
     fail_if: FailIf = None,
     until_breaks: UntilBreaks = False,
@@ -133,6 +135,7 @@ def load(
             cache=_cache(),
             server=server.rstrip("/") or site(to),
             server_named=bool(server),
+            words=words,
             options=(
                 ("calls", str(calls)),
                 ("ramp", ramp),

@@ -60,6 +60,7 @@ _SHARES: Final[Mapping[str, tuple[Callable[[CallResult], int], Callable[[CallRes
     "stopped_by_backchannel": (lambda call: call.stopped_by_backchannel, lambda call: call.backchannels),
     "false_ends": (lambda call: call.false_ends, lambda call: call.turns),
     "missed_ends": (lambda call: call.missed_ends, lambda call: call.turns),
+    "lost_words": (lambda call: call.lost_words, lambda call: call.words),
     "resumed": (lambda call: call.resumed, lambda call: call.dropped),
     "refused": (lambda call: bool(call.refused), lambda call: 1),
     "failed": (lambda call: bool(call.error), lambda call: 1),

@@ -60,6 +60,8 @@ class CallResult(Struct):
     false_ends: int = 0  # of them: the agent came in before
     missed_ends: int = 0  # of them: the agent did not answer at all
     said: list[str] = field(default_factory=list)  # what the caller really said, in order
+    words: int = 0  # of those said, where the server was asked what it understood
+    lost_words: int = 0  # of them: it understood others, or none
     dropped: int = 0  # connections that were dropped on purpose
     resumed: int = 0
     ended_by: EndedBy = EndedBy.nobody

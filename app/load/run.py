@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from typing import Final, assert_never
 import msgspec
 from msgspec import Struct
 
-from app.load import machine, orders, record
+from app.load import machine, orders, record, words
 from app.load.dial import Dial, shown
 from app.load.orders import Done, Failed, FromWorker, Go, Job, Progress, Ready, Stop, ToWorker, framed
 from app.load.record import Record, Tape
@@ -34,6 +34,7 @@ SAMPLE_S: Final = 1.0
 LEAD_S: Final = 0.1  # from the order to begin to the first call
 MAX_LAST_WORDS: Final = 4096  # bytes of what a worker says to standard error
 MAX_PROCESSES: Final = 64
+MAX_ASKED: Final = 200  # calls of which the server is asked what it understood
 
 
 class CannotRun(Exception):
@@ -55,6 +56,7 @@ class Plan:
     cache: Path | None = None  # for words, from run to run
     server: str = ""  # the HTTP side of the server, where it may be one of ours
     server_named: bool = False  # somebody says that it is
+    words: bool = False  # the server is asked what it understood
     options: tuple[tuple[str, str], ...] = ()  # as asked for
 
 
@@ -249,6 +251,15 @@ class Run:
         if self._watch is not None:
             calls = [call for worker in self._workers for call in worker.calls]
             await self._watch.end(self._origin_s, sum(call.talked_s for call in calls), record.peak(calls))
+            if plan.words and not self.stopped:
+                await self._count_words(self._watch, calls)
+
+    async def _count_words(self, watch: Watch, calls: Sequence[CallResult]) -> None:
+        """One call after another: reading its records costs the server as much as the call's decisions did."""
+        spoken = [call for call in calls if call.call and call.said]
+        for call in spoken[:MAX_ASKED]:
+            if (understood := await watch.understood(call.call)) is not None:
+                call.lost_words, call.words = words.lost(call.said, understood)
 
     def _is_broken(self) -> bool:
         return any(worker.lost or worker.failed for worker in self._workers)

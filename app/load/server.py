@@ -7,7 +7,7 @@ import asyncio
 import math
 import time
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import msgspec
@@ -19,6 +19,8 @@ from app.load.results import Sample
 
 LOOK_S: Final = 2.0
 TIMEOUT_S: Final = 5.0
+RECORDS: Final = 500  # of one call, at once
+MAX_RECORDS: Final = 100_000
 MAX_PAGE_BYTES: Final = 4 << 20
 
 LAG: Final = "voicegate_loop_lag_seconds"
@@ -29,6 +31,7 @@ LIVE: Final = "voicegate_calls_live"
 REFUSED: Final = "voicegate_calls_refused_total"
 SENT: Final = "voicegate_sent_frames_total"
 LATE: Final = "voicegate_late_frames_total"
+TRANSCRIPT: Final = "Transcript"  # the type of the record
 ASKS_WHO: Final = "its /metrics asks for the token of a viewer"
 
 
@@ -38,6 +41,20 @@ class Health(Struct):
     status: str
     calls: int
     max_calls: int
+
+
+class _Fact(Struct):
+    type: str
+    text: Any = ""
+
+
+class _Told(Struct):
+    sealed: bool
+    event: _Fact
+
+
+class _Records(Struct):
+    records: list[_Told]
 
 
 Buckets = dict[float, float]
@@ -99,6 +116,25 @@ class Watch:
         if page is not None and self._first is not None:
             values = self._whole(self._first, page, call_seconds, peak_calls)
             self.samples.append(Sample(round(page.at_s - origin_s, 2), values))
+
+    async def understood(self, call: str) -> list[str] | None:
+        """What the server took the caller's words for. None where it does not tell, or withholds some of them."""
+        texts: list[str] = []
+        for skip in range(0, MAX_RECORDS, RECORDS):
+            status, body = await self._get(f"/api/calls/{call}/records?from={skip}&limit={RECORDS}")
+            if status != 200:
+                return None
+            try:
+                found = msgspec.json.decode(body, type=_Records).records
+            except msgspec.DecodeError:
+                return None
+            heard = [one for one in found if one.event.type == TRANSCRIPT]
+            if any(one.sealed for one in heard):
+                return None
+            texts += [str(one.event.text) for one in heard]
+            if len(found) < RECORDS:
+                break
+        return texts
 
     def _between(self, before: Page, after: Page) -> dict[str, float]:
         assert self._first is not None

@@ -38,6 +38,7 @@ SHARES: Final = {
     "stopped_by_backchannel": "stopped by backchannel",
     "false_ends": "came in too early",
     "missed_ends": "did not answer",
+    "lost_words": "words that it did not understand",
     "resumed": "dropped calls resumed",
     "refused": "calls refused",
     "failed": "calls failed",

@@ -104,6 +104,17 @@ def test_what_is_told_meanwhile_goes_up_to_what_is_told_in_the_end(whole: tuple[
     assert len(made.tester) == len(moments)
 
 
+async def test_the_server_is_asked_what_it_understood(tmp_path: Path, folder: Path) -> None:
+    """It takes all that is said for "go on please"."""
+    async with serving(tmp_path) as server:
+        plan = planned(tmp_path, server.ws("/ws/audio"), calls=2, cache=folder / "cache", words=True)
+        async with asyncio.timeout(PATIENCE_S):
+            made = await Run(plan).run()
+    for call in made.calls:
+        assert call.words == len(" ".join(call.said).split()) > 0
+        assert call.words * 5 // 7 <= call.lost_words <= call.words, "on ... please is understood at best"
+
+
 def test_the_worst_calls_can_be_heard(whole: tuple[Record, list[Moment]], folder: Path) -> None:
     made, _ = whole
     assert made.recorded == 4
