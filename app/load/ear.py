@@ -109,16 +109,18 @@ class Ear:
     def _frame(self, payload: bytes, at_s: float, media_s: float | None) -> None:
         self.frames += 1
         next_s = self._next_s
+        left_out = False
         if media_s is not None:
-            start_s = self._place(at_s, media_s)
+            start_s, in_time = self._place(at_s, media_s)
             if start_s < next_s - NEAR_S:
                 self._mend(start_s, at_s)
                 return
+            left_out = in_time and not self._audible  # silence need not be sent (RFC 3551, 4.1)
         else:
             start_s = next_s if at_s <= next_s + STREAM_SLACK_S else at_s
         missing_s = start_s - next_s
         bridges_s = LASTS_S if self._audible else STALL_S
-        if NEAR_S < missing_s < bridges_s and not self._cleared:
+        if NEAR_S < missing_s < bridges_s and not self._cleared and not left_out:
             self.holes.append(Hole(next_s, missing_s))
         end_s = start_s + (len(payload) / self._frame_bytes if self._frame_bytes else 1) * FRAME_S
         audible = self._meter(payload) >= AUDIBLE_RMS
@@ -130,17 +132,20 @@ class Ear:
         self._cleared = False
         self._next_s = end_s
 
-    def _place(self, at_s: float, media_s: float) -> float:
-        """When a frame is to be played that says its own time; in the past where it came too late for that."""
+    def _place(self, at_s: float, media_s: float) -> tuple[float, bool]:
+        """When a frame is to be played that says its own time, in the past where it came too late for that.
+
+        And whether its own time is the one: else a new reckoning begins with it.
+        """
         if self._anchor_s is not None and at_s - self._next_s <= STALL_S and not self._cleared:
             start_s = self._anchor_s + media_s
             in_time = at_s <= start_s + PACKET_SLACK_S
             if in_time and start_s - at_s < BACK_S:
-                return start_s
+                return start_s, True
             if start_s + FRAME_S <= self._next_s and self._next_s - start_s < BACK_S:
-                return start_s
+                return start_s, False
         self._anchor_s = at_s - media_s
-        return at_s
+        return at_s, False
 
     def _mend(self, start_s: float, at_s: float) -> None:
         """A packet that another one overtook; in time, it fills the hole that was taken for its loss."""

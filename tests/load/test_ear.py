@@ -133,6 +133,18 @@ def test_a_lost_packet_is_a_hole_of_its_length() -> None:
     assert spans(heard) == [(10.0, 10.1)]
 
 
+def test_silence_that_is_not_sent_is_no_hole_but_a_packet_that_comes_late_after_it_is() -> None:
+    heard = ear()
+    packets(heard, [(10.0, 5.0)])
+    packets(heard, [(10.02, 5.02)], SOFT)
+    packets(heard, [(10.10, 5.10), (10.12, 5.12)])
+    assert spans(heard) == [(10.0, 10.02), (10.10, 10.14)]
+    assert not heard.holes
+    packets(heard, [(10.14, 5.14)], SOFT)
+    packets(heard, [(10.26, 5.18)])
+    assert holes(heard) == [(10.16, 0.10)]
+
+
 def test_an_overtaken_packet_in_time_is_no_hole() -> None:
     heard = ear()
     packets(heard, [(10.0, 5.0), (10.021, 5.04), (10.022, 5.02), (10.06, 5.06)])
