@@ -167,7 +167,7 @@ class WebRtcServer:
     async def _attached(self, session: Session) -> None:
         if session.over:
             return
-        self._ticker.add(session, session.failed)
+        self._ticker.add(session, session.failed, session.hear)
         self.legs += 1
         try:
             session.attach()

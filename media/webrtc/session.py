@@ -79,9 +79,13 @@ class Session:
 
     # The ticker
 
-    def tick(self, now_ms: int) -> None:
+    def hear(self, now_ms: int) -> None:
+        """Before each tick: what came."""
         self._now_ms = now_ms
         self.audio_stream.hear(now_ms)
+
+    def tick(self, now_ms: int) -> None:
+        self._now_ms = now_ms
         self.leg.tick(now_ms)
         self.audio_stream.fill(now_ms)
         if now_ms >= self._watch_due_ms:

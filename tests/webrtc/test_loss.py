@@ -12,6 +12,7 @@ from app.core.events import CallStarted, Transcript
 from app.providers.scripted import ScriptedStt
 from media import rtcp
 from media.audio import Pcm
+from media.clock import Ticker
 from media.gateway import Admission
 from media.jitter import MAX_WAIT_MS, MIN_WAIT_MS
 from media.leg import Leg
@@ -107,6 +108,7 @@ class Wired:
                 self._due.remove(due)
                 self.datagrams += 1
                 self.session.rtp(due[1])
+        self.session.hear(self.now_ms)
         self.session.tick(self.now_ms)
 
     def frames(self) -> float:
@@ -140,6 +142,19 @@ async def test_a_long_hole_ends_in_silence_and_time_goes_on() -> None:
         wired.send()
         wired.pass_20_ms()
     assert wired.heard[-1].any()
+
+
+async def test_all_calls_are_heard_before_any_is_spoken_to() -> None:
+    ticker, told = Ticker(), list[str]()
+    calls = [Wired("0") for _ in range(2)]
+    for wired in calls:
+        wired.session.audio_stream.heard = lambda pcm, now_ms: told.append("heard")
+        wired.send_rtp = lambda packet: told.append("sent")  # type: ignore[method-assign]
+        ticker.add(wired.session, wired.session.failed, wired.session.hear)
+        wired.session.rtp(wired.sender.packet(wired.codec.encode(wired.frame), wired.ticks))
+    ticker.first(10_020)
+    ticker.tick(10_020)
+    assert told == ["heard", "heard", "sent", "sent"]
 
 
 def weathers() -> Iterator[tuple[str, list[int | None]]]:
