@@ -39,7 +39,7 @@ def read(text: str) -> Text | Digit | Ping:
         raise MessageError(f"a message has at most {MAX_MESSAGE_CHARS} characters")
     try:
         message: Text | Digit | Ping = _decoder.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
         raise MessageError(str(error)[:200]) from None
     if isinstance(message, Text):
         message.text = message.text.strip()

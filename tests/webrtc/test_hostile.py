@@ -188,6 +188,7 @@ MALFORMED: list[str | bytes] = [
     '{"type":"text","text":"\\ud800"}',
     "[" * 3000,
     b"\xff\xfe\x00",
+    '{"type":"text","x":' + "[" * 4000,
 ]
 
 
