@@ -9,7 +9,7 @@ from typing import Final, TypeVar, assert_never
 
 from app.load.clock import Clock
 from app.load.ear import Ear
-from app.load.line import FRAME_S, Line, LineError, NotResumable, Refused, Trouble
+from app.load.line import FRAME_S, Line, LineError, NotResumable, Refused, Trouble, printable
 from app.load.measure import Act, Judge, Kind
 from app.load.network import Chance, Hearing, Sending
 from app.load.results import CallResult, EndedBy, What
@@ -36,7 +36,7 @@ from app.load.steps import (
 
 NOW_S: Final = 0.02  # audible so shortly ago is audible now
 TALKED_ON_S: Final = 1.0  # an agent that was interrupted and is audible so long after speaks on
-SILENT_S: Final = 5.0  # a call of this length in which the agent was never heard has failed
+SILENT_S: Final = 5.0  # a call of this length, or that the agent ended, in which it was never heard has failed
 SPOKEN_MS: Final = 2000  # over a sound's own length, to be sent: only a stopped clock takes longer
 MAX_CAPTIONS: Final = 1000
 
@@ -106,7 +106,7 @@ class Caller:
             return result
         up_s = time.perf_counter()
         self._judge.note(What.set_up, asked_s, up_s)
-        result.call = self.line.call
+        result.call = printable(self.line.call)
         self.up = True
         self._clock.add(self)
         try:
@@ -136,9 +136,10 @@ class Caller:
         result = self.result
         self._judge.settle(self._act, time.perf_counter())
         self._act = None
-        result.talked_s = round(talked_s, 3)
+        result.talked_s = max(round(talked_s, 3), 0.001)
         result.frames = self.ear.frames
-        if not result.error and not self.ear.starts and talked_s >= SILENT_S:
+        waited = talked_s >= SILENT_S or result.ended_by is EndedBy.agent
+        if not result.error and not self.ear.starts and waited:
             result.error = Trouble.silent
         expect = self._given.scenario.expect
         if expect is not None:
@@ -351,7 +352,7 @@ class Caller:
             self._captions.append(text.casefold())
 
     def ended(self, cause: str, outcome: str) -> None:
-        self.result.cause, self.result.outcome = cause, outcome
+        self.result.cause, self.result.outcome = printable(cause), printable(outcome)
         self._ends(EndedBy.agent)
 
     def failed(self, kind: Trouble) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 from msgspec import Struct
 
 from app.load.line import BadAddress, LineFactory
-from app.load.lines import TWILIO, websocket_lines
+from app.load.lines import speaks_twilio, websocket_lines
 
 RATES_HZ: Final[Mapping[str, int]] = {"l16/8000": 8000, "l16/16000": 16_000, "l16/24000": 24_000, "l16/48000": 48_000}
 DEFAULT_RATE_HZ: Final = 16_000
@@ -67,9 +67,12 @@ def tls(authorities: str) -> ssl.SSLContext | None:
 @asynccontextmanager
 async def open_lines(dial: Dial) -> AsyncIterator[LineFactory]:
     """Lines to the address as long as this is entered. Raises `BadAddress` and `LineError`."""
+    context = tls(dial.authorities)
+    if not (dial.token.isascii() and dial.token.isprintable()):
+        raise BadAddress("a token is one line of ASCII: what was given as --token or LOAD_TOKEN is none")
     match dial.address.partition(":")[0].lower():
         case "ws" | "wss":
-            yield _websocket(dial)
+            yield _websocket(dial, context)
         case "sip" | "sips":
             from app.load.sip import Telephone, sip_lines
 
@@ -88,18 +91,18 @@ async def open_lines(dial: Dial) -> AsyncIterator[LineFactory]:
 
             _check_codec(dial.codec, WEBRTC_CODECS)
             codec = dial.codec or WEBRTC_CODECS[0]
-            browser = Browser(codec=codec, token=dial.token, context=tls(dial.authorities))
+            browser = Browser(codec=codec, token=dial.token, context=context)
             async with webrtc_lines(dial.address, browser) as lines:
                 yield lines
         case _:
             raise BadAddress("an address begins with ws:, wss:, http:, https:, sip: or sips:")
 
 
-def _websocket(dial: Dial) -> LineFactory:
-    twilio = TWILIO in urlsplit(dial.address).path.split("/")
+def _websocket(dial: Dial, context: ssl.SSLContext | None) -> LineFactory:
+    twilio = speaks_twilio(dial.address)
     _check_codec(dial.codec, ("pcmu",) if twilio else tuple(RATES_HZ))
     rate_hz = RATES_HZ.get(dial.codec, DEFAULT_RATE_HZ)
-    return websocket_lines(dial.address, rate_hz=rate_hz, token=dial.token, context=tls(dial.authorities))
+    return websocket_lines(dial.address, rate_hz=rate_hz, token=dial.token, context=context)
 
 
 def _check_codec(codec: str, there_are: tuple[str, ...]) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Final, Protocol
 
+import msgspec
+
 from media.audio import FRAME_MS
 from media.codec import Codec
 
@@ -14,6 +16,13 @@ FRAME_S: Final = FRAME_MS / 1000
 
 CONNECT_TIMEOUT_S: Final = 10.0
 """For a line to be answered; then it raises `LineError(Trouble.timeout)`."""
+
+
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
+"""What decoding raises for bytes that are no message."""
+
+MAX_CODE_CHARS: Final = 40
+MAX_WORDS_CHARS: Final = 200
 
 
 class Trouble(StrEnum):
@@ -24,6 +33,7 @@ class Trouble(StrEnum):
     timeout = "timeout"  # no answer
     protocol = "protocol"  # the server did not keep to the protocol
     cut = "cut"  # the connection ended without a goodbye
+    flood = "flood"  # far more came than anybody can hear
     silent = "silent"  # media stopped coming, where a transport can tell
     unsupported = "unsupported"  # what the scenario asks for, this transport cannot do
 
@@ -40,10 +50,16 @@ class LineError(Exception):
         self.kind = kind
 
 
+def printable(text: str, most: int = MAX_WORDS_CHARS) -> str:
+    """What a server said, as it may stand in tables and terminals: so long at most, and nothing that moves a cursor."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:most])
+
+
 class Refused(Exception):
     """The server answered, and took no call. `code` as its protocol has it: "busy", "503", "4404"."""
 
     def __init__(self, code: str, reason: str = "") -> None:
+        code, reason = printable(code, MAX_CODE_CHARS), printable(reason)
         super().__init__(f"{code}: {reason}" if reason else code)
         self.code = code
         self.reason = reason

@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 import msgspec
 from msgspec import Struct
 
-from app.load.line import CONNECT_TIMEOUT_S, LineError, Listener, NotResumable, Refused, Trouble
+from app.load.line import CONNECT_TIMEOUT_S, UNREADABLE, LineError, Listener, NotResumable, Refused, Trouble
 from app.load.wire import BINARY, NORMAL, TEXT, Wire, head, message, open_wire
 from media.audio import FRAME_MS, Pcm, bytes_to_pcm, pcm_to_bytes, silence
 from media.codec import Codec
@@ -163,7 +163,7 @@ class PlainLine:
             return
         try:
             what = _decoder.decode(payload)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return  # a kind of message that this caller needs not know
         match what:
             case Caption():
@@ -184,21 +184,25 @@ class PlainLine:
 
     def _closed(self, code: int, reason: str) -> None:
         if self._started is not None and not self._started.done():
-            self._started.set_exception(refusal(self._error, code, reason))
+            self._started.set_exception(refusal(self._error, code, reason, self._wire))
         elif self._listener is not None and not self._ended:
-            tell_end(self._listener, code, "")
+            tell_end(self._listener, code, "", self._wire)
 
 
-def refusal(error: str, code: int, reason: str) -> Exception:
+def refusal(error: str, code: int, reason: str, wire: Wire | None) -> Exception:
     """What a connection's end means while no call has begun."""
+    if wire is not None and wire.trouble is not None:
+        return LineError(wire.trouble, f"closed with {code}")
     if error or code >= MIN_APPLICATION_CODE:
         return Refused(error or CLOSE_CODES.get(code, str(code)), reason)
     return LineError(Trouble.cut, f"closed with {code}")
 
 
-def tell_end(listener: Listener, code: int, reason: str) -> None:
+def tell_end(listener: Listener, code: int, reason: str, wire: Wire | None) -> None:
     """What it means in a call, where the server did not say goodbye otherwise."""
-    if code == NORMAL:
+    if wire is not None and wire.trouble is not None:
+        listener.failed(wire.trouble)
+    elif code == NORMAL:
         listener.ended(reason, "")
     else:
         listener.failed(Trouble.cut)

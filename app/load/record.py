@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct, field
 
+from app.load.line import UNREADABLE
 from app.load.results import FORMAT, CallResult, RunResult, What
 
 MAX_FILE_BYTES: Final = 1 << 30
@@ -83,7 +84,7 @@ def read(path: Path) -> Record:
         raise NotAResult(f"larger than {MAX_FILE_BYTES >> 20} MB")
     try:
         record = _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except UNREADABLE as error:
         raise NotAResult(f"not a load test's result: {error}") from None
     if record.format > FORMAT:
         raise NotAResult("the result of a newer voicegate")

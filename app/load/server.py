@@ -14,7 +14,9 @@ import msgspec
 from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.load.body import at_most
 from app.load.dial import shown, tls
+from app.load.line import UNREADABLE
 from app.load.results import Sample
 
 LOOK_S: Final = 2.0
@@ -177,7 +179,7 @@ class Watch:
             return False
         try:
             msgspec.json.decode(body, type=Health)
-        except (msgspec.DecodeError, UnicodeError):
+        except UNREADABLE:
             return False
         return True
 
@@ -200,7 +202,7 @@ class Watch:
                 aiohttp.ClientSession(timeout=timeout, headers=self._headers) as session,
                 session.get(self._site + path, ssl=self._tls, allow_redirects=False) as response,
             ):
-                return response.status, await response.content.read(MAX_PAGE_BYTES)
+                return response.status, await at_most(response.content, MAX_PAGE_BYTES)
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return 0, b""
 

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from app.load.line import FRAME_S, LineError, Listener, NotResumable, Trouble
+from app.load.line import FRAME_S, UNREADABLE, LineError, Listener, NotResumable, Trouble
 from app.load.plain import refusal, tell_end
 from app.load.wire import TEXT, Wire, head, message, open_wire
 from media.audio import FRAME_MS
@@ -25,6 +25,7 @@ SETTLE_S: Final = 2.0
 """The protocol has no answer: a call is up at the server's first message, or after this time."""
 
 MAX_MARKS: Final = 2000  # that wait to be echoed
+MAX_MARK_CHARS: Final = 1000  # one with a longer name is not echoed
 FRAME_BYTES: Final = 160
 
 _encode = msgspec.json.Encoder().encode
@@ -163,7 +164,7 @@ class TwilioLine:
             return
         try:
             what = _decoder.decode(payload)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             self._broken(listener)
             return
         now_s = time.perf_counter()
@@ -174,7 +175,7 @@ class TwilioLine:
             self._plays_until_s = max(self._plays_until_s, now_s) + len(sound) / FRAME_BYTES * FRAME_S
             listener.audio(sound, now_s, None)
         elif what.mark is not None:
-            if len(self._marks) < MAX_MARKS:
+            if len(self._marks) < MAX_MARKS and len(what.mark.name) <= MAX_MARK_CHARS:
                 self._marks.append((self._plays_until_s, what.mark.name))
         elif what.event == "clear":
             self._plays_until_s = min(self._plays_until_s, now_s)
@@ -194,6 +195,6 @@ class TwilioLine:
 
     def _closed(self, code: int, reason: str) -> None:
         if self._up is not None and not self._up.done():
-            self._up.set_exception(refusal("", code, reason))
+            self._up.set_exception(refusal("", code, reason, self._wire))
         elif self._listener is not None:
-            tell_end(self._listener, code, reason)
+            tell_end(self._listener, code, reason, self._wire)

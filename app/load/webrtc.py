@@ -17,8 +17,10 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
+from app.load.body import at_most
 from app.load.line import (
     CONNECT_TIMEOUT_S,
+    UNREADABLE,
     BadAddress,
     LineError,
     LineFactory,
@@ -179,6 +181,8 @@ class WebRtcLine:
         said = await peer.answered(await self._ask(url, peer.offer(self._browser.codec, channel=self._browser.channel)))
         assert self._listener is not None
         stream = self._stream = RtpStream(self.codec, self._listener.audio, peer.send_rtp, peer.send_rtcp, self._watch)
+        if said.codec.name != self._browser.codec:
+            raise LineError(Trouble.protocol, "another codec than offered")
         number = said.codec.payload_type
         stream.agree(number, number, said.event_types[0].payload_type if said.event_types else None)
         await peer.connect()
@@ -191,7 +195,7 @@ class WebRtcLine:
             async with self._office.http.post(
                 url, data=offer.encode(), headers=headers, ssl=self._browser.context or True
             ) as response:
-                body = (await response.content.read(MAX_SDP_BYTES)).decode("utf-8", "replace")
+                body = (await at_most(response.content, MAX_SDP_BYTES)).decode("utf-8", "replace")
                 if response.status not in (200, 201):
                     raise Refused(str(response.status), _reason(body) or response.reason or "")
                 self._leg = urljoin(url, response.headers.get("Location", ""))
@@ -205,6 +209,10 @@ class WebRtcLine:
             raise LineError(Trouble.cut, "before the answer") from None
         except aiohttp.ClientError as error:
             raise LineError(Trouble.protocol, type(error).__name__) from None
+        except UnicodeError:
+            raise LineError(Trouble.unreachable, "no name that a host can have") from None
+        except ValueError:
+            raise LineError(Trouble.protocol, "a Location that is none") from None
 
     @property
     def _headers(self) -> dict[str, str]:
@@ -225,7 +233,7 @@ class WebRtcLine:
     async def hang_up(self) -> None:
         self._listener = None
         if self._peer is not None and self._leg:
-            with suppress(TimeoutError, aiohttp.ClientError):
+            with suppress(TimeoutError, aiohttp.ClientError, ValueError):  # the last: a URL that is none
                 async with asyncio.timeout(GOODBYE_S):
                     await self._delete()
         self._close()
@@ -286,7 +294,7 @@ class WebRtcLine:
             return
         try:
             said = _decoder.decode(text)
-        except (msgspec.DecodeError, UnicodeEncodeError):
+        except UNREADABLE:
             return  # a kind of message that this caller needs not know
         match said.type:
             case "started":
@@ -309,5 +317,5 @@ def _reason(body: str) -> str:
     """Of a refusal, as our own servers tell it."""
     try:
         return str(msgspec.json.decode(body.encode())["detail"])[:MAX_REASON_CHARS]
-    except (msgspec.DecodeError, TypeError, KeyError):
+    except (*UNREADABLE, TypeError, KeyError):
         return ""

@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from typing import Final, cast
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ PONG: Final = 10
 NORMAL: Final = 1000
 NO_CODE: Final = 1005  # a close frame without one (7.1.5)
 PROTOCOL_ERROR: Final = 1002
+TOO_MUCH: Final = 1008  # against our policy
 TOO_LARGE: Final = 1009
 ABNORMAL: Final = 1006  # no close frame came (7.1.5)
 
@@ -34,6 +36,10 @@ MAX_CONTROL_BYTES: Final = 125
 MAX_ANSWER_BYTES: Final = 16 * 1024  # of the opening handshake
 MAX_UNSENT_BYTES: Final = 64 * 1024  # the server reads no more: audio is left out, as a telephone does
 CLOSE_TIMEOUT_S: Final = 1.0
+
+FRAME_COST_BYTES: Final = 1000  # what a frame costs besides its bytes, however small it is
+BURST_BYTES: Final = 32 << 20  # a server may send a long speech at once ...
+BURST_BYTES_PER_S: Final = 2 << 20  # ... and go on with thirty times what is heard
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _MASK: Final = bytes(4)
@@ -73,16 +79,19 @@ class Wire(asyncio.Protocol):
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.choked = False  # more is unsent than may be
+        self.trouble: Trouble | None = None  # for which we closed it
         self._request = request
         self._accept = accept
         self._received = received
         self._closed = closed
         self._buffer = b""
         self._upgraded = False
-        self._parts: list[bytes] = []  # of a message that comes in several frames
+        self._parts = bytearray()  # of a message that comes in several frames
         self._opcode = 0
         self._end: tuple[int, str] = (ABNORMAL, "")
         self._over = False
+        self._allowed_bytes = float(BURST_BYTES)
+        self._counted_s = time.perf_counter()
 
     # As an asyncio protocol
 
@@ -121,6 +130,8 @@ class Wire(asyncio.Protocol):
             if not self._upgrade(buffer[:at]):
                 return
         end = len(buffer)
+        if not self._afford(len(data)):
+            return
         while at + 2 <= end:
             first, size, start = buffer[at], buffer[at + 1], at + 2
             if size == _SHORT:
@@ -135,6 +146,7 @@ class Wire(asyncio.Protocol):
                 return
             if start + size > end:
                 break
+            self._allowed_bytes -= FRAME_COST_BYTES
             if first in _WHOLE and not self._opcode:
                 self._received(first & 0x0F, buffer[start : start + size])
             else:
@@ -143,6 +155,16 @@ class Wire(asyncio.Protocol):
                 return
             at = start + size
         self._buffer = buffer[at:]
+
+    def _afford(self, size: int) -> bool:
+        """Whether so many bytes more may come. What came before is counted once more comes."""
+        now_s = time.perf_counter()
+        earned = (now_s - self._counted_s) * BURST_BYTES_PER_S
+        self._allowed_bytes = min(self._allowed_bytes + earned, BURST_BYTES) - size
+        self._counted_s = now_s
+        if self._allowed_bytes < 0:
+            self._fail(TOO_MUCH, Trouble.flood)
+        return self._allowed_bytes >= 0
 
     # Opening
 
@@ -187,26 +209,31 @@ class Wire(asyncio.Protocol):
             self._fail(PROTOCOL_ERROR)
             return
         self._opcode = self._opcode or opcode
-        self._parts.append(payload)
-        if sum(map(len, self._parts)) > MAX_MESSAGE_BYTES:
+        self._parts += payload
+        if len(self._parts) > MAX_MESSAGE_BYTES:
             self._fail(TOO_LARGE)
         elif last:
-            whole, kind = b"".join(self._parts), self._opcode
-            self._parts, self._opcode = [], 0
+            whole, kind = bytes(self._parts), self._opcode
+            self._parts, self._opcode = bytearray(), 0
             self._received(kind, whole)
 
     def _said_goodbye(self, payload: bytes) -> None:
         code = int.from_bytes(payload[:2]) if len(payload) >= 2 else NO_CODE
         self._end = (code, payload[2:].decode(errors="replace"))
         self.send(message(CLOSE, payload[:2]))
-        self._over = True
-        self._transport.close()
+        self._leave()
 
-    def _fail(self, code: int) -> None:
+    def _fail(self, code: int, trouble: Trouble = Trouble.protocol) -> None:
+        self.trouble = trouble
         self._end = (code, "")
         self.send(message(CLOSE, code.to_bytes(2)))
+        self._leave()
+
+    def _leave(self) -> None:
+        """Soon, though the server may not read what we have said."""
         self._over = True
         self._transport.close()
+        asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
 
     # What a line does
 
@@ -295,4 +322,6 @@ async def open_wire(
         raise LineError(Trouble.tls, error.reason or "") from None
     except OSError as error:
         raise LineError(Trouble.unreachable, error.strerror or type(error).__name__) from None
+    except UnicodeError:
+        raise LineError(Trouble.unreachable, "no name that a host can have") from None
     return wire

@@ -3,11 +3,13 @@
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.load import plain, twilio
+from app.load.dial import Dial, open_lines
 from app.load.line import BadAddress, Line, LineError, NotResumable, Refused, Trouble
 from app.load.lines import websocket_lines
 from app.load.plain import PlainLine
@@ -280,6 +282,48 @@ async def test_what_is_no_message_of_the_protocol_ends_the_call_or_lets_none_beg
     assert caught.value.kind is Trouble.protocol
 
 
+NESTED = '{"x": ' + "[" * 50_000
+
+
+@pytest.mark.parametrize("message", [NESTED.encode(), b'{"type": "caption", "text": "\xff"}', b"what?", b""])
+async def test_a_plain_call_passes_over_what_it_does_not_know(message: bytes) -> None:
+    async def behaviour(peer: Peer) -> None:
+        await peer.send(text(STARTED) + frame(1, message) + frame(2, SOUND))
+        await peer.receive()
+
+    heard = Heard()
+    async with far_end(behaviour) as url:
+        line = PlainLine(url)
+        await line.connect(heard)
+        await heard.until(lambda: heard.payloads)
+        await line.hang_up()
+    assert heard.told == []
+
+
+@pytest.mark.parametrize("message", [NESTED.encode(), b'{"event": "\xff"}'])
+async def test_no_message_of_a_twilio_call_is_too_strange_to_be_told(message: bytes) -> None:
+    async with far_end(lambda peer: peer.send(frame(1, message))) as url:
+        with pytest.raises(LineError) as caught:
+            await TwilioLine(url).connect(Heard())
+    assert caught.value.kind is Trouble.protocol
+
+
+@pytest.mark.parametrize("make", [PlainLine, TwilioLine])
+async def test_who_breaks_the_protocol_is_told_apart_from_who_goes_away(make: Callable[[str], Line]) -> None:
+    async with far_end(lambda peer: peer.send(frame(3, b"x"))) as url:
+        with pytest.raises(LineError) as caught:
+            await make(url).connect(Heard())
+    assert caught.value.kind is Trouble.protocol
+
+
+def test_what_a_server_says_moves_no_cursor_and_has_an_end() -> None:
+    refused = Refused("c\x1b[31m\n" + "x" * 10_000, "\x07" * 10_000)
+    assert refused.code.isprintable()
+    assert refused.reason.isprintable()
+    assert len(refused.code) < 100
+    assert len(refused.reason) < 1000
+
+
 # Addresses
 
 
@@ -291,8 +335,31 @@ def test_the_path_says_which_protocol_is_spoken() -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["", "host", "http://host", "ws://", "ws://host:99999/", "ws://ho st/", "ws://[::1"]
+    "address",
+    ["", "host", "http://host", "ws://", "ws://host:99999/", "ws://ho st/", "ws://[::1", "ws://h/\r\nX: y", "ws://h/€"],
 )
 def test_what_is_no_address_says_what_is_one(address: str) -> None:
     with pytest.raises(BadAddress, match="such as"):
         websocket_lines(address)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 300])
+async def test_names_that_no_host_can_have_are_not_reached(host: str) -> None:
+    with pytest.raises(LineError) as caught:
+        await PlainLine(f"ws://{host}/").connect(Heard())
+    assert caught.value.kind is Trouble.unreachable
+
+
+@pytest.mark.parametrize("token", ["a\r\nX: y", "\x00", "€"])
+@pytest.mark.parametrize("address", ["ws://127.0.0.1:1", "http://127.0.0.1:1"])
+async def test_a_token_that_no_header_can_carry_is_told_before_the_first_call(address: str, token: str) -> None:
+    with pytest.raises(BadAddress, match="--token"):
+        async with open_lines(Dial(address, token=token)):
+            pass
+
+
+@pytest.mark.parametrize("address", ["sips:a@127.0.0.1:1", "wss://127.0.0.1:1", "https://127.0.0.1:1"])
+async def test_authorities_that_are_none_are_told_before_the_first_call(address: str, tmp_path: Path) -> None:
+    with pytest.raises(BadAddress, match="no certificates"):
+        async with open_lines(Dial(address, authorities=str(tmp_path / "nobody.pem"))):
+            pass

@@ -86,9 +86,10 @@ async def test_a_server_that_is_ours_is_asked() -> None:
         web.Response(text="hello"),
         web.Response(text='{"status": "ok"}'),
         web.Response(body=b"\xff\xfe"),
+        web.Response(text='{"x": ' + "[" * 50_000),
         web.Response(status=404, text=HEALTH),
     ],
-    ids=["words", "another's", "bytes", "nothing"],
+    ids=["words", "another's", "bytes", "nested", "nothing"],
 )
 async def test_other_servers_are_asked_once_and_left_alone(health: web.Response) -> None:
     async with serving(health, web.Response(text=PAGE)) as (site, asked):
@@ -101,6 +102,16 @@ async def test_who_asks_without_a_token_is_told_so() -> None:
     async with serving(web.Response(text=HEALTH), web.Response(status=401)) as (site, _):
         watch = await watched(site)
     assert (watch.samples, watch.trouble) == ([], ASKS_WHO)
+
+
+async def test_a_page_of_many_labels_is_read_to_its_end() -> None:
+    rows = "".join(
+        f'voicegate_calls_live{{flow="flow-{number:06d}",transport="plain"}} 1\n' for number in range(10_000)
+    )
+    page = "# TYPE voicegate_calls_live gauge\n" + rows
+    async with serving(web.Response(text=HEALTH), web.Response(text=page)) as (site, _):
+        watch = await watched(site)
+    assert watch.samples[0].values["calls"] == 10_000
 
 
 @pytest.mark.parametrize("page", ["<html>", "a{b= 1\n", "\x00"])

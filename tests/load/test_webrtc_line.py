@@ -196,6 +196,28 @@ async def test_answers_that_cannot_be_used() -> None:
         assert error.kind is Trouble.protocol
 
 
+async def test_an_answer_in_another_codec_than_offered() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        text = (await request.text()).replace("actpass", "active")
+        text = text.replace(" 111 96", " 0 96").replace("a=rtpmap:111 opus/48000/2", "a=rtpmap:0 PCMU/8000")
+        return web.Response(status=201, text=text)
+
+    async with by_hand(answer) as url:
+        error = await refusal(url)
+    assert str(error) == "protocol: another codec than offered"
+
+
+@pytest.mark.parametrize("place", ["http://[", "http://a..b/leg", "ftp://host/leg", "javascript:alert(1)"])
+async def test_a_leg_that_is_nowhere_is_left_all_the_same(place: str) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=201, text="", headers={"Location": place})
+
+    async with by_hand(answer) as url:
+        error = await refusal(url)
+    assert isinstance(error, LineError)
+    assert error.kind is Trouble.protocol
+
+
 async def test_servers_that_do_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webrtc, "CONNECT_TIMEOUT_S", 0.3)
 

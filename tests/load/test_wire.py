@@ -139,6 +139,34 @@ async def test_what_is_wrong_ends_the_connection_with_the_right_code(sent: bytes
     assert not client.received
 
 
+@pytest.mark.parametrize("sent", [frame(0, b"", last=False), frame(BINARY, b""), frame(9, b"x" * 125)])
+async def test_who_sends_without_end_is_left(sent: bytes) -> None:
+    """However small its frames are, and though it does not read what we say."""
+
+    async def behaviour(peer: Peer) -> None:
+        await peer.send(frame(TEXT, b"", last=False) if sent[0] == 0 else b"")
+        while True:
+            await peer.send(sent * 2000)
+
+    client = Client()
+    async with far_end(behaviour) as url:
+        wire = await client.open(url)
+        assert (await client.over())[0] == 1008
+    assert wire.trouble is Trouble.flood
+
+
+async def test_a_long_speech_may_come_at_once() -> None:
+    sound = frame(BINARY, b"x" * 640)  # 20 ms at 16 kHz
+
+    async def behaviour(peer: Peer) -> None:
+        await peer.send(sound * 15_000 + goodbye(1000))
+        await peer.receive()
+
+    client = await outcome(behaviour)
+    assert client.end == (1000, "")
+    assert len(client.received) == 15_000
+
+
 @settings(max_examples=200, deadline=None)
 @given(data=st.binary(max_size=200), cuts=st.lists(st.integers(0, 200), max_size=5))
 def test_no_bytes_break_it(data: bytes, cuts: list[int]) -> None:
