@@ -56,7 +56,7 @@ class Vad:
 class VoiceCheck:
     """Decides whether one stretch of sound is a voice. About 0.05 ms for each 32 ms, until it has decided."""
 
-    __slots__ = ("_missing", "_pending", "_rate_hz", "_resampler", "_silero", "voice")
+    __slots__ = ("_missing", "_pending", "_rate_hz", "_resampler", "_silero", "_waiting", "_wanted", "voice")
 
     def __init__(self, rate_hz: int) -> None:
         if rate_hz not in EAR_RATES_HZ:
@@ -64,36 +64,48 @@ class VoiceCheck:
         self._rate_hz = rate_hz
         self._silero: Silero | None = None  # while it listens
         self._resampler: Resampler | None = None  # likewise: 9 KB
-        self._pending: Pcm = _NOTHING
+        self._waiting: list[Pcm] = []  # as it came
+        self._pending: Pcm = _NOTHING  # less than a chunk, at Silero's rate
         self._missing = VOICE_CHUNKS  # chunks of voice, until it is one
+        self._wanted = 0  # samples, until there are as many chunks: fewer decide nothing, and cost less together
         self.voice = False
 
     def begin(self) -> None:
         """A new stretch: what was found before is forgotten."""
+        self.end()
         self._silero = Silero()
         self._resampler = Resampler(self._rate_hz, RATE_HZ)
-        self._pending = _NOTHING
         self._missing = VOICE_CHUNKS
+        self._want()
         self.voice = False
 
     def feed(self, pcm: Pcm) -> bool:
-        """True from the moment the stretch is known to be a voice; any length of `pcm`."""
+        """True from the moment the stretch is known to be a voice; any length of `pcm`, which is not copied."""
         if self._silero is None or self._resampler is None:
             return self.voice
-        pending = np.concatenate((self._pending, self._resampler.process(pcm)))
-        whole = len(pending) - len(pending) % CHUNK_SAMPLES
-        if whole >= self._missing * CHUNK_SAMPLES:  # fewer decide nothing, and cost less together
-            self._missing -= int(np.count_nonzero(self._silero.hear(pending[:whole]) >= VOICE_PROBABILITY))
-            pending = pending[whole:]
-            if self._missing <= 0:
-                self.voice = True
-                self.end()
-                return True
-        self._pending = pending
-        return False
+        self._waiting.append(pcm)
+        self._wanted -= len(pcm)
+        if self._wanted > 0:
+            return False
+        heard = np.concatenate((self._pending, self._resampler.process(np.concatenate(self._waiting))))
+        self._waiting.clear()
+        whole = len(heard) - len(heard) % CHUNK_SAMPLES
+        self._pending = heard[whole:]
+        if whole:
+            self._missing -= int(np.count_nonzero(self._silero.hear(heard[:whole]) >= VOICE_PROBABILITY))
+        if self._missing <= 0:
+            self.voice = True
+            self.end()
+        else:
+            self._want()
+        return self.voice
 
     def end(self) -> None:
         """The stretch is over."""
         self._silero = None
         self._resampler = None
+        self._waiting.clear()
         self._pending = _NOTHING
+
+    def _want(self) -> None:
+        self._wanted = (self._missing * CHUNK_SAMPLES - len(self._pending)) * self._rate_hz // RATE_HZ
