@@ -10,7 +10,7 @@ import itertools
 import math
 import re
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,8 @@ from flows.model import Voice
 WORDS_PER_S = 2.6
 HUM_HZ = 140
 HUM_PEAK = 6000
-CHUNK_MS = 500  # each wakes the loop up, which should not weigh on what is measured
+CHUNK_MS = 500  # the first one
+MAX_CHUNK_MS = 2000  # each wakes the loop up, which should not weigh on what is measured
 BLANK_MS = 20
 MAX_TEXT_CHARS = 4000
 MAX_REMEMBERED = 100
@@ -91,7 +92,7 @@ class ScriptedTts:
         self.spoken.append(text)
         try:
             await _wait(self._first_ms)
-            for index, chunk in enumerate(_hum(text, rate_hz)):
+            for index, chunk in enumerate(_hum(text, rate_hz, self._speed)):
                 if trouble is not None and index == self._good_chunks:
                     await _suffer(trouble)
                 if index:
@@ -111,20 +112,25 @@ async def _suffer(trouble: Fault | Pause) -> None:
         raise ProviderError(trouble, "scripted")
 
 
-def _hum(text: str, rate_hz: int) -> Iterator[SpeechChunk]:
+@functools.lru_cache(MAX_REMEMBERED)
+def _hum(text: str, rate_hz: int, speed: float) -> tuple[SpeechChunk, ...]:
+    """A chunk is as long as can be made while what came before it is played."""
     ends = [match.end() for match in re.finditer(r"\S+", text)]
     if not ends:
         blank = np.zeros(rate_hz * BLANK_MS // 1000, dtype=np.int16)
-        yield SpeechChunk(blank, (Mark(len(text), blank.size),))
-        return
+        return (SpeechChunk(blank, (Mark(len(text), blank.size),)),)
     ends[-1] = len(text)
     word, sound = _swells(rate_hz, WORDS_PER_S)
-    whole, step, said = word * len(ends), rate_hz * CHUNK_MS // 1000, 0
-    for start in range(0, whole, step):
-        end = min(start + step, whole)
+    least, most = rate_hz * CHUNK_MS // 1000, rate_hz * MAX_CHUNK_MS // 1000
+    chunks = []
+    start = said = 0
+    while start < word * len(ends):
+        size = max(least, int(min(most, (speed - 1) * start))) if start else least
+        end = min(start + size, word * len(ends))
         marks = tuple(Mark(ends[at], (at + 1) * word) for at in range(said, end // word))
-        said = end // word
-        yield SpeechChunk(sound[start % word : start % word + end - start], marks)
+        chunks.append(SpeechChunk(sound[start % word : start % word + end - start], marks))
+        start, said = end, end // word
+    return tuple(chunks)
 
 
 @functools.cache
@@ -133,7 +139,7 @@ def _swells(rate_hz: int, words_per_s: float) -> tuple[int, Pcm]:
     word = round(rate_hz / words_per_s)
     at = np.arange(word)
     swell = HUM_PEAK * np.sin(np.pi * at / word) * np.sin(2 * np.pi * HUM_HZ * at / rate_hz)
-    sound = np.tile(swell.astype(np.int16), 2 + rate_hz * CHUNK_MS // 1000 // word)
+    sound = np.tile(swell.astype(np.int16), 2 + rate_hz * MAX_CHUNK_MS // 1000 // word)
     sound.flags.writeable = False
     return word, sound
 

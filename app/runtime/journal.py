@@ -21,7 +21,7 @@ from app.core.effects import AnyEffect
 from app.core.events import AnyEvent
 from app.ports import Append, Begin, Finish, Journal, JournalStore, Release, Reserve, StoreError, Write, Written
 
-GATHER_MS = 5  # that a record may wait for others; a flush does not wait
+GATHER_MS = 50  # that a record may wait for others, and what a crash may lose; a flush does not wait
 MAX_UNWRITTEN_RECORDS = 2_000  # of one call
 MAX_UNWRITTEN_BYTES = 64 * 1024 * 1024  # of all calls
 RETRY_MIN_MS = 50

@@ -249,12 +249,14 @@ class SqliteStore:
 def _apply(db: sqlite3.Connection, write: Write) -> Written:
     if isinstance(write, Begin):
         return _begin(db, write)
-    row = db.execute("SELECT epoch, records, purged FROM calls WHERE call = ?", (write.call,)).fetchone()
-    if row is None or row[0] != write.epoch or row[2]:
+    if isinstance(write, Append) and _append(db, write):
+        return Written.ok
+    row = db.execute("SELECT epoch, purged FROM calls WHERE call = ?", (write.call,)).fetchone()
+    if row is None or row[0] != write.epoch or row[1]:
         return Written.stale
     match write:
         case Append():
-            return _append(db, write, row[1])
+            return Written.gap
         case Reserve():
             return _reserve(db, write)
         case Release(call, _, n):
@@ -283,15 +285,21 @@ def _begin(db: sqlite3.Connection, write: Begin) -> Written:
     return Written.ok
 
 
-def _append(db: sqlite3.Connection, write: Append, last: int) -> Written:
-    if any(record.seq != last + 1 + i for i, record in enumerate(write.records)):
-        return Written.gap
-    db.executemany(
-        "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        [(write.call, r.seq, r.epoch, r.ms, r.sealed, r.body, r.digest, r.chain) for r in write.records],
+def _append(db: sqlite3.Connection, write: Append) -> bool:
+    """False, and nothing is done, where the records are not the next ones of a call that this epoch holds."""
+    call, first, count = write.call, write.records[0].seq, len(write.records)
+    if any(record.seq != first + i for i, record in enumerate(write.records)):
+        return False
+    held = db.execute(
+        "UPDATE calls SET records = records + ? WHERE call = ? AND epoch = ? AND records = ? AND NOT purged",
+        (count, call, write.epoch, first - 1),
     )
-    db.execute("UPDATE calls SET records = ? WHERE call = ?", (last + len(write.records), write.call))
-    return Written.ok
+    if held.rowcount:
+        db.executemany(
+            "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [(call, r.seq, r.epoch, r.ms, r.sealed, r.body, r.digest, r.chain) for r in write.records],
+        )
+    return bool(held.rowcount)
 
 
 def _reserve(db: sqlite3.Connection, write: Reserve) -> Written:
