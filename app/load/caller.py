@@ -333,6 +333,7 @@ class Caller:
         self._at += 1
         if self._at == len(reel.payloads):
             self._reel = None
+            self._room_at = 0  # a codec that leaves silence out sends the first of it, as after any sound
 
     # What the line tells
 
