@@ -8,7 +8,7 @@ from app.load.clock import Clock
 from app.load.line import Listener
 from app.load.scenario import loads
 from app.load.sounds import Kit, Reel
-from media.codec import Pcmu
+from media.codec import Codec, Pcmu
 
 ROOM = tuple(f"room {at}".encode() for at in range(100))
 WORDS = tuple(f"word {at}".encode() for at in range(5))
@@ -21,7 +21,7 @@ class Notes:
     call = ""
 
     def __init__(self) -> None:
-        self.codec = Pcmu()
+        self.codec: Codec = Pcmu()
         self.sent: list[bytes] = []
 
     async def connect(self, listener: Listener) -> None: ...
