@@ -9,7 +9,7 @@ from app.load import figures, limits
 from app.load.figures import Condition
 from app.load.record import Capacity, Probe, Record, load_steps
 from app.load.results import CallResult, RunResult
-from app.load.tell import too_slow
+from app.load.tell import TOO_SLOW, too_slow
 
 FIRST_CALLS: Final = 10
 MAX_CALLS: Final = 10_000
@@ -82,7 +82,7 @@ async def find(
         probe = judged(calls, last, asked)
         is_slow = too_slow(figures.summary(last.calls)) and not _refuses(last)
         if is_slow:
-            probe = msgspec.structs.replace(probe, held=False, broken=["the tester itself was too slow"])
+            probe = msgspec.structs.replace(probe, held=False, broken=[TOO_SLOW])
         probes.append(probe)
         told(probe)
         if is_slow:

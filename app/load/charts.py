@@ -84,9 +84,7 @@ def plot(
         y = axes.y(limit.value)
         beside = y - 4 if y > TOP + 14 else y + 14
         parts.append(f'<line class="limit" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(
-            f'<text class="limit" x="{WIDTH - RIGHT}" y="{beside:.1f}" text-anchor="end">{escape(limit.name)}</text>'
-        )
+        parts.append(f'<text class="limit" x="{LEFT + 4}" y="{beside:.1f}">{escape(limit.name)}</text>')
     for one in series:
         parts.append(_path(one, axes))
         if one.dots:
@@ -138,7 +136,8 @@ def histogram(title: str, values: Sequence[float], marks: Sequence[Limit], acros
 def timeline(title: str, tape: Tape | None, measures: Iterable[Measure], began_s: float, seconds: float) -> str:
     """Who was audible when in one call, and what was measured there. Times of measures are since the run began."""
     right = max(seconds, SHORT_LANE_S)
-    height = 3 * LANE_HEIGHT + 34
+    lanes = LANES if tape is not None else LANES[-1:]
+    height = len(lanes) * (LANE_HEIGHT + 3) + 25
 
     def x(at_s: float) -> float:
         return LANE_LEFT + min(max(at_s, 0.0), right) / right * (LANE_WIDTH - LANE_LEFT)
@@ -151,7 +150,7 @@ def timeline(title: str, tape: Tape | None, measures: Iterable[Measure], began_s
         )
 
     parts = []
-    for lane, name in enumerate(LANES):
+    for lane, name in enumerate(lanes):
         top = lane * (LANE_HEIGHT + 3)
         parts.append(f'<text x="{LANE_LEFT - 8}" y="{top + 15}" text-anchor="end">{name}</text>')
         parts.append(
@@ -167,7 +166,12 @@ def timeline(title: str, tape: Tape | None, measures: Iterable[Measure], began_s
             from_s = one.at_s - began_s
             left_out = ", left out: the tester was late" if one.own else ""
             parts.append(
-                box((from_s, from_s + one.ms / 1000), 2, style, f"{words} {one.ms:,.0f} ms at {from_s:.2f} s{left_out}")
+                box(
+                    (from_s, from_s + one.ms / 1000),
+                    len(lanes) - 1,
+                    style,
+                    f"{words} {one.ms:,.0f} ms at {from_s:.2f} s{left_out}",
+                )
             )
             found[one.what] = found.get(one.what, 0) + 1
     step = _step(right, 10)

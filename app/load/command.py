@@ -62,9 +62,10 @@ class Command:
 
     async def _probe(self, calls: int) -> Record:
         """They are held long enough for all of them to be up for the time that was asked."""
-        if self._run is not None:
-            await asyncio.sleep(SETTLE_S)
         plan = self._plan
+        if self._run is not None:
+            plan = replace(plan, empty_bytes=self._run.empty_bytes)
+            await asyncio.sleep(SETTLE_S)
         return await self._play(replace(plan, calls=calls, hold_s=plan.hold_s + calls / plan.ramp_per_s))
 
     def _tell(self, probe: Probe) -> None:

@@ -159,7 +159,8 @@ class Condition(Struct, frozen=True):
     bound: float
 
     def __str__(self) -> str:
-        return f"{self.name} {self.sign} {self.bound:g}"
+        bound = f"{self.bound * 100:g}%" if self.name.endswith("_share") else f"{self.bound:g}"
+        return f"{self.name} {self.sign} {bound}"
 
     def holds(self, found: Mapping[str, float]) -> bool | None:
         """None where there is no such number: nothing of the kind was measured."""

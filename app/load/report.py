@@ -1,24 +1,25 @@
 """The report of a run: one HTML page that needs nothing but the recordings beside it."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Final
 
 import numpy as np
 
 from app.load import charts, figures
-from app.load.charts import Limit, Series
-from app.load.figures import Change, Summary
+from app.load.charts import Format, Limit, Series
+from app.load.figures import Change, Summary, condition
 from app.load.limits import number
 from app.load.page import page
-from app.load.record import Capacity, Record, load_steps
+from app.load.record import Capacity, Probe, Record, load_steps
 from app.load.results import Measure, What
 from app.load.tell import (
     LABELS,
     SERVER,
     SHARES,
     SURE_OF_P99,
+    TOO_SLOW,
     capacity_words,
     server_values,
     slow_tester,
@@ -120,28 +121,45 @@ def _capacity(capacity: Capacity) -> str:
     rows = [
         [
             f"{one.calls:,}",
-            '<span class="good">held</span>' if one.held else '<span class="bad">broke</span>',
+            _held(one),
             escape("; ".join(one.broken)),
             *(number(one.found[name], name) if name in one.found else "-" for name in CAPACITY),
         ]
         for one in capacity.probes
     ]
-    drawn = []
-    for what, words in (("response", "Response"), ("barge_in", "Barge-in")):
-        series = []
-        for at, quantile in enumerate(("p50", "p99")):
-            name = f"{what}_{quantile}_ms"
-            points = sorted((float(one.calls), one.found[name]) for one in capacity.probes if name in one.found)
-            series.append(Series(quantile, points, f"s{at + 1}", dots=True))
-        bounds = [Limit(one, float(one.split()[2])) for one in capacity.limits if one.startswith(what)]
-        if any(one.points for one in series):
-            drawn.append(_figure(f"{words} by calls, ms", charts.lines(words, series, "calls", limits=bounds)))
+    drawn = [
+        _by_calls(capacity, "Response, ms", {"response_p50_ms": "p50", "response_p99_ms": "p99"}),
+        _by_calls(capacity, "Barge-in, ms", {"barge_in_p50_ms": "p50", "barge_in_p99_ms": "p99"}),
+        _by_calls(capacity, "Late frames", {"late_share": "late"}, charts.percent),
+        _by_calls(capacity, "The server's CPU, ms per call-second", {"server_cpu_ms": "CPU"}),
+    ]
     words = f"<p>{escape(_sentence(capacity_words(capacity)))} {escape(capacity.why)}.</p>"
     held = (
-        f"<p>Limits: it breaks if {escape(', '.join(capacity.limits))}. Figures are those while all calls were up.</p>"
+        f"<p>Limits: it breaks if {escape(', '.join(capacity.limits))}. Figures are those while all calls were up; of"
+        " several runs with as many calls the lines go through the last.</p>"
     )
     heads = ["calls", "", "because", *(name.replace("_", " ") for name in CAPACITY)]
     return _section("Capacity", words + held + _grid(drawn) + _table(heads, rows, numbers=range(3, 3 + len(CAPACITY))))
+
+
+def _held(probe: Probe) -> str:
+    if probe.broken == [TOO_SLOW]:
+        return "left out"
+    return '<span class="good">held</span>' if probe.held else '<span class="bad">broke</span>'
+
+
+def _by_calls(capacity: Capacity, words: str, names: Mapping[str, str], form: Format = charts.plain) -> str:
+    """Empty where nothing of it was measured."""
+    probes = {one.calls: one for one in capacity.probes if one.broken != [TOO_SLOW]}  # the last of each number
+    series = []
+    for at, (name, label) in enumerate(names.items()):
+        points = sorted((float(calls), one.found[name]) for calls, one in probes.items() if name in one.found)
+        series.append(Series(label, points, f"s{at + 1}", dots=True))
+    if not any(one.points for one in series):
+        return ""
+    asked = [condition(text) for text in capacity.limits]
+    bounds = [Limit(str(one), one.bound) for one in asked if one.name in names]
+    return _figure(f"{words}, by calls", charts.lines(words, series, "calls", form=form, limits=bounds))
 
 
 # Figures and their charts

@@ -56,6 +56,7 @@ class Plan:
     cache: Path | None = None  # for words, from run to run
     server: str = ""  # the HTTP side of the server, where it may be one of ours
     server_named: bool = False  # somebody says that it is
+    empty_bytes: float = 0.0  # the server's memory before the first of several runs; 0: this is the first
     words: bool = False  # the server is asked what it understood
     options: tuple[tuple[str, str], ...] = ()  # as asked for
 
@@ -132,9 +133,7 @@ class Run:
         self._told = told
         self._workers = [_Worker(job) for job in _jobs(plan)]
         self._news = asyncio.Event()
-        self._watch = (
-            Watch(plan.server, plan.dial.token, plan.dial.authorities, named=plan.server_named) if plan.server else None
-        )
+        self._watch = _watch(plan) if plan.server else None
         self._origin_s = 0.0
         self._began = ""
         self._begun = 0
@@ -147,6 +146,11 @@ class Run:
     def stop(self) -> None:
         self.stopped = True
         self._news.set()
+
+    @property
+    def empty_bytes(self) -> float:
+        """The server's memory before any calls; 0 where it is not known."""
+        return self._watch.empty_bytes if self._watch is not None else 0.0
 
     async def run(self) -> Record:
         """Raises `CannotRun`. Cancelling kills the workers at once."""
@@ -380,6 +384,11 @@ class Run:
         for call in made.calls:
             if call.number in kept and folder is not None:
                 call.audio = f"{folder.name}/{file_name(call.number)}"
+
+
+def _watch(plan: Plan) -> Watch:
+    dial = plan.dial
+    return Watch(plan.server, dial.token, dial.authorities, named=plan.server_named, empty_bytes=plan.empty_bytes)
 
 
 def _jobs(plan: Plan) -> list[Job]:

@@ -77,14 +77,20 @@ class Page(Struct, frozen=True):
 class Watch:
     """Of one run. `trouble` says why there are no figures of a server that is ours."""
 
-    def __init__(self, site: str, token: str = "", authorities: str = "", *, named: bool = False) -> None:
-        """`named`: somebody says that there is one of ours, and is told where there is none."""
+    def __init__(
+        self, site: str, token: str = "", authorities: str = "", *, named: bool = False, empty_bytes: float = 0.0
+    ) -> None:
+        """`named`: somebody says that there is one of ours, and is told where there is none.
+
+        `empty_bytes`: its memory before any calls of ours; 0: as this watch begins.
+        """
         self.samples: list[Sample] = []
         self.trouble = ""
         self._site = site
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._tls = tls(authorities) or True
         self._named = named
+        self.empty_bytes = empty_bytes
         self._first: Page | None = None
         self._last: Page | None = None
         self._most_memory = 0.0
@@ -97,6 +103,8 @@ class Watch:
         """Before the first call. Never raises."""
         if await self._is_ours():
             self._first = self._last = await self._page()
+            if self._first is not None:
+                self.empty_bytes = self.empty_bytes or self._first.sum(MEMORY)
         elif self._named:
             self.trouble = f"{shown(self._site)} is no Voicegate server"
 
@@ -162,7 +170,7 @@ class Watch:
             values["cpu_ms"] = (last.sum(CPU) - first.sum(CPU)) * 1000 / call_seconds
         if MEMORY in last.sums and peak_calls:
             most = max(self._most_memory, last.sum(MEMORY))
-            values["memory_mb_per_call"] = (most - first.sum(MEMORY)) / 1e6 / peak_calls
+            values["memory_mb_per_call"] = (most - self.empty_bytes) / 1e6 / peak_calls
         for name, key in ((LAG, "loop_lag_p99_ms"), (SILENCE, "barge_in_p99_ms")):
             found_s = quantile(_since(first, last, name), 0.99)
             if found_s is not None:

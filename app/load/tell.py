@@ -17,6 +17,9 @@ SURE_OF_P99: Final = 100  # with fewer, a p99 is hardly more than the largest
 OWN_SHARE: Final = 0.05  # of all measurements: the tester was too slow for the run
 OWN_LEAST: Final = 10  # fewer say nothing
 
+TOO_SLOW: Final = "the tester itself was too slow"
+"""Instead of the limits that broke: such a run says nothing about the server."""
+
 NO_FIGURES: Final = "no figures of the server"
 """Among a record's options: why."""
 

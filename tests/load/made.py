@@ -58,7 +58,7 @@ def whole() -> Record:
     made.tester = [Sample(float(at_s), {"calls": 3.0, "late_ms": float(at_s % 3)}) for at_s in range(20)]
     made.judged = [
         Judged("barge_in_p99_ms > 300", 101.0, False),
-        Judged("late_share > 0.001", 0.002, True),
+        Judged("late_share > 0.1%", 0.002, True),
         Judged("key_barge_in_p99_ms > 300", None, True),
     ]
     found = {"barge_in_p50_ms": 80.0, "barge_in_p99_ms": 150.0, "response_p99_ms": 450.0, "late_share": 0.0}

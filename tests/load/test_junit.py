@@ -27,13 +27,13 @@ def test_each_condition_is_a_test() -> None:
         "the run is whole": "passed",
         "calls came up": "passed",
         "not barge_in_p99_ms > 300": "passed",
-        "not late_share > 0.001": "failure",
+        "not late_share > 0.1%": "failure",
         "not key_barge_in_p99_ms > 300": "failure",
         "a number of calls holds all limits": "passed",
     }
     assert (suite.attrib["tests"], suite.attrib["failures"], suite.attrib["errors"]) == ("6", "2", "0")
     messages = [failure.attrib["message"] for failure in suite.iter("failure")]
-    assert messages == ["late_share > 0.001: 0.20%", "not measured"]
+    assert messages == ["late_share > 0.1%: 0.20%", "not measured"]
     assert "barge_in: n 64" in suite.findtext("system-out", "")
     assert "10 calls held all limits" in suite.findtext("system-out", "")
 

@@ -130,7 +130,7 @@ def test_conditions_are_read_and_hold_or_not() -> None:
         ("response_p50_ms > 0", None),
     ):
         assert condition(text).holds(found) is holds, text
-    assert str(condition(" late_share>0.1% ")) == "late_share > 0.001"
+    assert str(condition(" late_share>0.1% ")) == "late_share > 0.1%"
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,17 @@ async def test_a_server_that_is_ours_is_asked() -> None:
     assert watch.trouble == ""
 
 
+async def test_memory_is_counted_from_before_any_call() -> None:
+    page = PAGE + "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes 9e6\n"
+    async with serving(web.Response(text=HEALTH), web.Response(text=page)) as (site, _):
+        first = await watched(site)
+        later = Watch(site, empty_bytes=5e6)
+        await later.begin()
+        await later.end(time.perf_counter(), 10.0, 2)
+    assert (first.empty_bytes, first.samples[-1].values["memory_mb_per_call"]) == (9e6, 0)
+    assert later.samples[-1].values["memory_mb_per_call"] == 2
+
+
 @pytest.mark.parametrize(
     "health",
     [
