@@ -6,6 +6,7 @@ Datagrams carry whatever source their sender writes into them. So they are count
 proven, and whoever signed in lately is not banned for what comes in its name.
 """
 
+import functools
 import ipaddress
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ BAN_MS: Final = 600_000
 KNOWN_MS: Final = 3_600_000  # since somebody signed in there
 MAX_SOURCES: Final = 10_000  # that are remembered
 MAX_BANS: Final = MAX_UNKNOWN_IN_ALL_PER_S * BAN_MS // 1000 // MAX_OFFENCES  # no flood makes us forget one
+READ_AGAIN: Final = 256  # addresses kept as they were read: most come with every message
 
 Key = tuple[str, bool]  # a network, and whether by streams
 
@@ -175,6 +177,7 @@ def _counts(source: _Source, most: int, now_ms: int) -> bool:
     return source.count <= most
 
 
+@functools.lru_cache(READ_AGAIN)
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
@@ -185,6 +188,7 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return address
 
 
+@functools.lru_cache(READ_AGAIN)
 def _key(host: str, *, stream: bool) -> Key:
     address = _address(host)
     if isinstance(address, ipaddress.IPv6Address):
