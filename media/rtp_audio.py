@@ -158,11 +158,21 @@ class RtpAudio:
         heard = self.heard
         if self._given:
             given, self._given = self._given, []
+            self._missing = 0
+            decode = self.codec.decode
             for payload in given:
-                heard(self._decoded(payload), now_ms)
+                try:
+                    pcm = decode(payload)
+                except PayloadError:
+                    pcm = self._bad()
+                heard(pcm, now_ms)
         for due in self.buffer.due(now_ms):
             if due.payload is not None:
-                pcm = self._decoded(due.payload)
+                self._missing = 0
+                try:
+                    pcm = self.codec.decode(due.payload)
+                except PayloadError:
+                    pcm = self._bad()
             elif self._missing < MAX_CONCEALED:
                 self._missing += 1
                 self.concealed_frames += 1
@@ -183,13 +193,9 @@ class RtpAudio:
             self._report_due_ms = now_ms + REPORT_MS
             self._transmit_report(self.sender.report(now_ms, time.time(), self.receiver))
 
-    def _decoded(self, payload: bytes) -> Pcm:
-        self._missing = 0
-        try:
-            return self.codec.decode(payload)
-        except PayloadError:
-            self.bad_packets += 1
-            return self.codec.conceal()
+    def _bad(self) -> Pcm:
+        self.bad_packets += 1
+        return self.codec.conceal()
 
     # Out
 

@@ -88,7 +88,6 @@ class MediaPort:
         "_now_ms",
         "_paced",
         "_poll",
-        "_received",
         "_report_to",
         "_reported",
         "_reports_heard",
@@ -99,6 +98,7 @@ class MediaPort:
         "greets",
         "moved",
         "port",
+        "received",
         "report_port",
         "strays",
     )
@@ -121,7 +121,7 @@ class MediaPort:
         self._rtp, self._rtcp = _pair(host, first_port, last_port, start)
         self.port: int = self._rtp.getsockname()[1]
         self.report_port: int = self._rtcp.getsockname()[1]
-        self._received: Received = lambda data, arrived_ms: False
+        self.received: Received = lambda data, arrived_ms: False  # may be set anew while it listens
         self._reported: Callable[[bytes], None] = lambda data: None
         self._mux = True
         self._negotiated: Address = ("", 0)
@@ -139,7 +139,7 @@ class MediaPort:
 
     def listen(self, received: Received, reported: Callable[[bytes], None]) -> None:
         """From now on. What came before is thrown away, but for handshakes."""
-        self._received, self._reported = received, reported
+        self.received, self._reported = received, reported
         if self._loop is None:
             if not self.greets:
                 self._drain()
@@ -229,13 +229,14 @@ class MediaPort:
         self._take(self._now_ms(), time.time_ns())
 
     def _take(self, now_ms: int, read_ns: int) -> None:
+        received, mux = self.received, self._mux
         for data, ancillary, _, address in self._came:
             chosen = address == self._locked or address[:2] == self._locked
             if not chosen and not self._chosen(address[:2], data, now_ms):
                 self.strays += 1
-            elif self._mux and len(data) > 1 and 192 <= data[1] <= 223:
+            elif mux and len(data) > 1 and 192 <= data[1] <= 223:
                 self._reported(data)  # RFC 5761, 4
-            elif self._received(data, now_ms - _age_ms(ancillary, read_ns)):
+            elif received(data, now_ms - _age_ms(ancillary, read_ns)):
                 self._heard_ms = now_ms
                 self._worth = True
         self._came.clear()

@@ -139,12 +139,12 @@ class Session:
         leg = Leg(self.admission.leg, "sip", codec.rate_hz, self, handler, peer_buffer_ms=PLAYED_LATER_MS)
         leg.refer = self._refer
         leg.measure = self._measure
+        self.port.listen(self._rtp, self._rtcp)
         self.audio_stream = self._new_stream(agreed, leg)
         self.audio_stream.start()
         self.leg = leg
         self._heard = (0, 0)
         self._asked = False
-        self.port.listen(self._rtp, self._rtcp)
         try:
             handler.attach(leg)
             if not agreed.sends:
@@ -176,9 +176,11 @@ class Session:
 
     def _connect(self, stream: RtpAudio, leg: Leg, agreed: Agreed) -> None:
         """Sound goes by the shortest way. Whoever holds a call lets music play, which is nobody's turn."""
-        send = self.port.send if self._keys.plain else self._keys.send
+        plain = self._keys.plain
+        send = self.port.send if plain else self._keys.send
         stream.heard = leg.receive if agreed.sends else _nobody
         stream.transmit = send if agreed.sends and not self._mute else _nowhere
+        self.port.received = stream.rtp if plain and agreed.hears else self._rtp
 
     def _note_sequence(self) -> None:
         if self.audio_stream is not None:
@@ -398,6 +400,7 @@ class Session:
         """The leg is gone; the dialog is not, and whoever is at its other end may come back."""
         self._note_sequence()
         leg, self.leg, self.audio_stream = self.leg, None, None
+        self.port.received = self._rtp
         if leg is not None:
             leg.gone(goodbye=False)
 
