@@ -108,3 +108,7 @@ class Gateway(Protocol):
         Cancelled when it takes too long: nothing of the call may remain then.
         """
         ...
+
+    def turn_away(self, request: LegRequest) -> None:
+        """Raises `Refused` where there is no room for it: for who has more to make ready before `admit` is asked."""
+        ...

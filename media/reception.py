@@ -36,6 +36,10 @@ class Reception:
             if not self._waiting[address]:
                 del self._waiting[address]
 
+    def turn_away(self, request: LegRequest) -> None:
+        """Before anything is made ready for it. Raises `Refused`."""
+        self._gateway.turn_away(request)
+
     async def admit(self, request: LegRequest) -> Admission:
         """Raises `Refused`, also when it takes too long."""
         try:

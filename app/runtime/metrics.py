@@ -6,8 +6,8 @@ end to their number, and none of them is personal.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -251,8 +251,17 @@ class Counted:
         self._metrics = metrics
 
     async def admit(self, request: LegRequest) -> Admission:
-        try:
+        with self._counting(request):
             return await self._gateway.admit(request)
+
+    def turn_away(self, request: LegRequest) -> None:
+        with self._counting(request):
+            self._gateway.turn_away(request)
+
+    @contextmanager
+    def _counting(self, request: LegRequest) -> Iterator[None]:
+        try:
+            yield
         except Refused as refused:
             if not request.listen:
                 self._metrics.refuse(request, refused)

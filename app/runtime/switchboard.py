@@ -93,17 +93,23 @@ class Switchboard:
             return self._admission(actor, request, None)
         if request.resume:
             raise Refused(CloseCode.unauthorized, "this call cannot be resumed: it has ended, or the token was used")
+        self.turn_away(request)
         try:
-            self._registry.check(request.source)
             actor = self.start(self._flows[self._route(request)], request.source)
-        except Full as error:
-            if error.rule == OVERLOAD:
-                raise Overloaded(str(error)) from error
-            raise Refused(CloseCode.busy, str(error)) from error
         except StoreError as error:
             raise Refused(CloseCode.internal_error, "no call can be recorded now") from error
         started = CallStarted(actor.call, request.transport, request.caller or name, request.called)
         return self._admission(actor, request, started)
+
+    def turn_away(self, request: LegRequest) -> None:
+        if request.resume or request.listen:
+            return
+        try:
+            self._registry.check(request.source)
+        except Full as error:
+            if error.rule == OVERLOAD:
+                raise Overloaded(str(error)) from error
+            raise Refused(CloseCode.busy, str(error)) from error
 
     def _listener(self, call: str, name: str) -> Admission:
         actor = self._registry.get(call)

@@ -77,13 +77,15 @@ class Admissions:
         if call.replaces is not None and not resume:
             call.reject(481, self._agent.now_ms())
             return
+        request = _leg_request(call, user, resume)
+        self._legs.reception.turn_away(request)
         port = self._legs.open_port(call.source.host)
         try:
-            await self._answer_at(port, call, user, resume, waiting)
+            await self._answer_at(port, call, request, waiting)
         finally:
             port.close()
 
-    async def _answer_at(self, port: MediaPort, call: InboundCall, user: str, resume: str, waiting: ExitStack) -> None:
+    async def _answer_at(self, port: MediaPort, call: InboundCall, request: LegRequest, waiting: ExitStack) -> None:
         agent, options = self._agent, self._agent.options
         certificate = self._legs.certificate()
         peer = call.source.host
@@ -99,7 +101,7 @@ class Admissions:
         if call.stage is not Stage.setup or agent.stopping:  # the caller gave up meanwhile, or we do
             call.reject(503, agent.now_ms())
             return
-        admission = await self._legs.reception.admit(_leg_request(call, user, resume))
+        admission = await self._legs.reception.admit(request)
         session = self._legs.new_session(negotiation, port, certificate)
         session.admission, session.call = admission, call
         call.name = admission.call

@@ -83,6 +83,8 @@ class Desk:
         self._numbers += 1
         return Admission(f"c{self._numbers}", f"l{self._numbers}", "", Agent(self._sounds, self._numbers))
 
+    def turn_away(self, request: LegRequest) -> None: ...
+
 
 def speech(rate_hz: int, seconds: float) -> Pcm:
     recorded = voices.record(rate_hz, ulaw=False)

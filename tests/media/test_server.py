@@ -130,6 +130,8 @@ class House:
         self.calls.append(Call())
         return Admission(f"call-{len(self.calls)}", "leg", "resume-token", self.calls[-1])
 
+    def turn_away(self, request: LegRequest) -> None: ...
+
 
 class Place:
     def __init__(self, house: House, app: WebSocketServer, port: int) -> None:

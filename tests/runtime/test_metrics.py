@@ -277,6 +277,9 @@ class Refusing:
     async def admit(self, request: LegRequest) -> Any:
         raise self.error
 
+    def turn_away(self, request: LegRequest) -> None:
+        raise self.error
+
 
 async def test_why_a_call_was_not_taken() -> None:
     metrics = House(shop()).metrics
@@ -290,7 +293,9 @@ async def test_why_a_call_was_not_taken() -> None:
     await refuse(full)
     await refuse(Refused(CloseCode.too_fast, "no"), transport="made-up")
     await refuse(Refused(CloseCode.unknown_call, "no"), listen="c1")
-    assert +metrics.refused == {("sip", "address"): 1, (OTHER, "too-fast"): 1}
+    with pytest.raises(Refused):
+        Counted(Refusing(full), metrics).turn_away(LegRequest(transport="sip"))
+    assert +metrics.refused == {("sip", "address"): 2, (OTHER, "too-fast"): 1}
 
 
 def test_zeros_are_those_of_the_flows_that_are_served() -> None:

@@ -231,3 +231,17 @@ async def test_a_telephone_takes_the_place_of_one_that_still_speaks(tmp_path: Pa
         assert len(server.gate.registry) == 1
         assert (await second.bye()) == "SIP/2.0 200 OK"
         assert (await server.over(only_call(server)))["cause"] == "caller-hangup"
+
+
+async def test_who_is_turned_away_costs_no_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with (
+        running(tmp_path, flows=[TALK], sip_port=0, max_calls=1) as server,
+        caller() as first,
+        caller() as second,
+        opened() as ear,
+    ):
+        await called(server, first, ear.port)
+        monkeypatch.setattr(MediaPort, "__init__", lambda *given, **named: pytest.fail("a port was opened"))
+        assert await second.invite(gate(server).port, ear.port) == "SIP/2.0 486 Busy Here"
+        assert server.gate._metrics.refused["sip", "full"] == 1
+        assert await first.bye() == "SIP/2.0 200 OK"
