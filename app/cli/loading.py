@@ -165,6 +165,8 @@ def load_report(
     with _clear_errors():
         record, old = _read(run), _read(compare) if compare is not None else None
         files = Files(html=output or run.with_suffix(".html"))
+        if files.html is not None and files.html.resolve() == run.resolve():
+            raise SettingsError([f"{run}: the report would take the run's place: name another file with -o"])
         files.check()
         _finish(record, files, old, compare, told=False)
 
@@ -178,11 +180,11 @@ def _finish(record: "Record", files: "Files", old: "Record | None", name: Path |
         tell.show(out, record)
     if name is not None:
         tell.show_comparison(out, changes, name.name)
-    try:
-        for path in files.write(record, changes, name.name if name is not None else ""):
-            out.print(f"wrote {escape(os.fspath(path))}", soft_wrap=True)
-    except OSError as error:
-        raise SettingsError([f"{error.filename}: cannot be written: {error.strerror}"]) from None
+    written, troubles = files.write(record, changes, name.name if name is not None else "")
+    for path in written:
+        out.print(f"wrote {escape(os.fspath(path))}", soft_wrap=True)
+    if troubles:
+        raise SettingsError(troubles)
     up = any(call.talked_s for call in record.calls)
     if told and not up:
         err.print("[bold red]error:[/] no call was up", soft_wrap=True)

@@ -16,6 +16,13 @@ from flows.problems import did_you_mean
 QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 SURE: Final = 1.96  # standard deviations: 95 in 100
 MAX_CONDITION_CHARS: Final = 200
+MAX_KINDS: Final = 20  # of errors, the most frequent; a server may give another code each time
+OTHERS: Final = "others"
+SERVER_NAMES: Final = frozenset(
+    {"calls", "refused", "late_frames", "cpu_share", "memory_mb", "lag_ms"}  # of each look at it
+    | {"cpu_ms", "memory_mb_per_call", "loop_lag_p99_ms", "barge_in_p99_ms", "late_share"}  # of the whole run
+)
+"""What our own servers tell."""
 
 
 class Figure(Struct, frozen=True):
@@ -80,6 +87,9 @@ def summary(calls: Sequence[CallResult]) -> Summary:
         if share.of:
             shares[name] = share
     errors = Counter(call.error or f"refused {call.refused}" for call in calls if call.error or call.refused)
+    kinds = dict(errors.most_common(MAX_KINDS))
+    if others := errors.total() - sum(kinds.values()):
+        kinds[OTHERS] = others
     return Summary(
         calls=len(calls),
         up=sum(call.talked_s > 0 for call in calls),
@@ -88,7 +98,7 @@ def summary(calls: Sequence[CallResult]) -> Summary:
         unexpected=sum(call.as_expected is False for call in calls),
         own=sum(call.own + sum(measure.own for measure in call.measures) for call in calls),
         call_seconds=round(sum(call.talked_s for call in calls), 3),
-        errors=dict(errors.most_common()),
+        errors=kinds,
         figures=figures,
         shares=shares,
     )
@@ -146,6 +156,7 @@ _FIXED_NAMES: Final = frozenset(
     | {f"{what}_{name}_ms" for what in What for name in ("mean", *QUANTILES, "max")}
     | {f"{what}_count" for what in What}
     | {f"{name}_share" for name in _SHARES}
+    | {f"server_{name}" for name in SERVER_NAMES}
 )
 
 
@@ -185,7 +196,7 @@ def condition(text: str) -> Condition:
     if found is None:
         raise BadCondition('a condition is such as "barge_in_p99_ms > 300" or "late_share > 0.1%"')
     name, sign, bound, percent = found.groups()
-    if name not in _FIXED_NAMES and not name.startswith("server_"):
+    if name not in _FIXED_NAMES:
         raise BadCondition(f"there is no figure {name}: {did_you_mean(name, _FIXED_NAMES)}")
     return Condition(name, sign, float(bound) / (100 if percent else 1))
 
@@ -243,7 +254,7 @@ def _quantile_span(values: Sequence[float], share: float) -> Span:
 
 def _share_span(share: Share) -> Span:
     """Wilson's interval."""
-    total, value, sure2 = share.of, share.value, SURE**2
+    total, value, sure2 = share.of, min(max(share.value, 0.0), 1.0), SURE**2
     middle = (value + sure2 / (2 * total)) / (1 + sure2 / total)
     width = SURE / (1 + sure2 / total) * math.sqrt(value * (1 - value) / total + sure2 / (4 * total**2))
     return middle - width, middle + width

@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Final
+from urllib.parse import quote
 
 import numpy as np
 
@@ -308,11 +309,11 @@ def _worst(record: Record) -> str:
         drawn = charts.timeline(f"Call {call.number}", tape, call.measures, began_s, seconds)
         sound = ""
         if call.audio:
-            link = escape(call.audio, quote=True)
+            link = escape("./" + quote(call.audio))  # beside this page, whatever its name
             sound = (
                 f'<p><audio controls preload="none" src="{link}" aria-label="Recording of call {call.number}"></audio>'
             )
-            sound += f'<br><a href="{link}">{link}</a></p>'
+            sound += f'<br><a href="{link}">{escape(call.audio)}</a></p>'
         why = "; ".join(reasons(call)) or "nothing was wrong"
         about = f"{call.scenario}, {call.talked_s:,.0f} s, began at {call.began_s:,.1f} s"
         server = f", the server's {call.call}" if call.call else ""

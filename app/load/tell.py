@@ -1,6 +1,6 @@
 """How a run's results read in a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from rich.console import Console
@@ -10,6 +10,7 @@ from rich.table import Table
 from app.load import figures
 from app.load.figures import Change, Figure, Summary
 from app.load.limits import number
+from app.load.line import Trouble
 from app.load.record import Capacity, Judged, Record
 from app.load.results import What
 
@@ -57,6 +58,26 @@ SERVER: Final = {
 }
 
 
+HINTS: Final[Mapping[str, str]] = {
+    Trouble.unreachable: "nobody listens there, or there is no such host",
+    Trouble.tls: "its certificate is not believed: --ca FILE names who vouches for it",
+    Trouble.timeout: "it did not answer in time: does it take calls of this kind at that address?",
+    Trouble.protocol: "it does not keep to the protocol that --to asks for",
+    Trouble.cut: "the connection ended without a goodbye: its log may say why",
+    Trouble.flood: "it sent far more than anybody can hear",
+    Trouble.silent: "no sound of the agent came, or no more",
+    Trouble.unsupported: "the scenario asks for what calls of this kind cannot do",
+    "refused 200": "a web server answered that takes no calls at this path",
+    "refused 301": "it has moved: give the new address as --to",
+    "refused 401": "it asks who is calling: --token, by SIP --user and LOAD_PASSWORD",
+    "refused 403": "it does not let this caller in: --token, by SIP --user and LOAD_PASSWORD",
+    "refused 404": "it takes no calls at this path, or has no such flow",
+    "refused busy": "it has as many calls as it takes",
+    "refused 503": "it has as many calls as it takes, or more than it bears",
+}
+"""What a person may look at, by kind of error."""
+
+
 def show(out: Console, record: Record) -> None:
     """All of it, in the order in which a person wants to know."""
     made = figures.summary(record.calls)
@@ -73,11 +94,14 @@ def show(out: Console, record: Record) -> None:
         if share.part or name == "late":
             out.print(f"  {SHARES[name]}: {share.value:.2%} ({share.part:,} of {share.of:,})", soft_wrap=True)
     for kind, count in made.errors.items():
-        out.print(f"  [red]{escape(kind)}[/]: {count}", soft_wrap=True)
+        hint = f" [dim]({HINTS[kind]})[/]" if kind in HINTS else ""
+        out.print(f"  [red]{escape(kind)}[/]: {count}{hint}", soft_wrap=True)
     if whole := server_values(record):
         out.print(
             "server: " + ", ".join(f"{SERVER[name]} {value:.3g}" for name, value in whole.items()), soft_wrap=True
         )
+    if why := record.options.get(NO_FIGURES):
+        out.print(f"[yellow]{NO_FIGURES}: {escape(why)}[/]", soft_wrap=True)
     out.print(tester(record, made), soft_wrap=True)
     if warning := slow_tester(made):
         out.print(f"[yellow]{warning}[/]", soft_wrap=True)

@@ -19,6 +19,7 @@ from app.load.caller import Caller
 from app.load.calls import run_calls
 from app.load.clock import Clock
 from app.load.dial import open_lines
+from app.load.figures import MAX_KINDS, OTHERS
 from app.load.line import BadAddress, LineError, LineFactory
 from app.load.orders import Done, Failed, FromWorker, Go, Job, Progress, Ready, ToWorker, framed, receive
 from app.load.results import CallResult, EndedBy
@@ -140,6 +141,8 @@ class Work:
         told.late += result.late
         told.own += result.own
         if kind := result.error or (result.refused and f"refused {result.refused}"):
+            if kind not in told.errors and len(told.errors) >= MAX_KINDS:
+                kind = OTHERS
             told.errors[kind] = told.errors.get(kind, 0) + 1
         told.calls.append(result)
         self._tapes.over(caller)

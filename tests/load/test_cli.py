@@ -81,7 +81,7 @@ def test_a_run_tells_its_figures_and_leaves_its_files(done: dict[str, Done], fol
     assert "server_cpu_ms" in _metrics(made)
     (tape,) = made.tapes
     assert [path.name for path in (folder / "a-calls").iterdir()] == [f"call-{tape.number}.wav"]
-    assert f'href="a-calls/call-{tape.number}.wav"' in (folder / "a.html").read_text()
+    assert f'href="./a-calls/call-{tape.number}.wav"' in (folder / "a.html").read_text()
     assert ElementTree.parse(folder / "a.xml").getroot().attrib["failures"] == "0"
     assert list((folder / "cache" / "voicegate" / "sounds").iterdir())
 
@@ -177,6 +177,12 @@ ADDRESS = "ws://127.0.0.1:9/ws/audio"
         (["--to", ADDRESS, "--html", "nowhere/run.html"], "there is no folder nowhere"),
         (["--to", ADDRESS, "--json", "."], "is a folder"),
         (["--to", ADDRESS, "--json", "a.json", "--junit", "a.json"], "need a file each"),
+        (["--to", ADDRESS, "--json", "/proc/a.json"], "/proc/a.json: cannot be written"),
+        (["--to", ADDRESS, "--html", "x" * 300 + ".html"], "cannot be written"),
+        (["--to", ADDRESS, "--html", "taken.html"], "in the way of the recordings"),
+        (["--to", ADDRESS, "--token", "a\nb"], "--token or LOAD_TOKEN"),
+        (["--to", "ws://[::1"], "an address is such as"),
+        (["--to", ADDRESS, "--scenario", "empty.yaml"], "empty.yaml:2"),
         (["--to", ADDRESS, "--compare", "missing.json"], "missing.json: cannot be read"),
         (["--to", ADDRESS, "--compare", "odd.yaml"], "odd.yaml: not a load test's result"),
         (["--to", ADDRESS, "--codec", "g729"], "codec g729"),
@@ -187,6 +193,8 @@ ADDRESS = "ws://127.0.0.1:9/ws/audio"
 )
 def test_mistakes_are_one_clear_line_each(inside: Inside, arguments: list[str], words: str) -> None:
     (inside.folder / "odd.yaml").write_text("scenario: odd\nstep: [hang_up]\n")
+    (inside.folder / "empty.yaml").write_text("scenario: empty\nloop: [{repeat: {times: 9, steps: []}}]\n")
+    (inside.folder / "taken-calls").write_text("")
     done = inside("load", *arguments)
     assert done.status == 2
     assert words in done.err.replace("\n", " ")
@@ -197,7 +205,17 @@ def test_a_server_that_nobody_reaches_is_status_1(inside: Inside) -> None:
     done = inside("load", "--to", ADDRESS, "--calls", "2", "--quiet", "--scenario", "silent")
     assert done.status == 1
     assert "no call was up" in done.err
-    assert "unreachable: 2" in done.out
+    assert "unreachable: 2 (nobody listens there" in done.out
+
+
+def test_a_full_disk_costs_only_what_does_not_fit(inside: Inside) -> None:
+    given = ("--to", ADDRESS, "--calls", "1", "--quiet", "--scenario", "silent", "--server", "http://127.0.0.1:9")
+    done = inside("load", *given, "--html", "/dev/full", "--json", "run.json")
+    assert done.status == 2
+    assert "/dev/full: cannot be written: No space left on device" in done.err
+    assert "wrote run.json" in done.out
+    assert "http://127.0.0.1:9 is no Voicegate server" in done.out
+    assert record.read(inside.folder / "run.json").calls[0].error == "unreachable"
 
 
 def test_keys_are_in_no_file(inside: Inside) -> None:
@@ -235,7 +253,15 @@ def test_a_report_is_drawn_again(inside: Inside) -> None:
     assert (inside.folder / "other.html").is_file()
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b'{"format": 99}', json.dumps({"address": 1}).encode()])
+def test_a_report_does_not_take_its_run_s_place(inside: Inside) -> None:
+    (inside.folder / "run.html").write_bytes(record.to_json(whole()))
+    assert "name another file" in inside("load-report", "run.html").err
+    assert record.read(inside.folder / "run.html") == whole()
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b'{"x": ' + b"[" * 50_000, b'{"format": 99}', json.dumps({"address": 1}).encode()]
+)
 def test_no_report_is_drawn_of_other_files(inside: Inside, data: bytes) -> None:
     (inside.folder / "run.json").write_bytes(data)
     done = inside("load-report", "run.json")

@@ -3,6 +3,7 @@
 import wave
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
 from playwright.async_api import ViewportSize
@@ -63,13 +64,24 @@ def test_the_page_is_well_formed_and_points_to_nothing_but_recordings() -> None:
     run = whole()
     text = report.html(run, figures.compare(run, run), "old.json")
     page = Reader(text)
-    assert set(page.links) == {"data:,", "report-calls/call-0.wav"}
+    assert set(page.links) == {"data:,", "./report-calls/call-0.wav"}
     assert "script" not in page.tags
     assert "img" not in page.tags
     assert "url(" not in text
     assert "@import" not in text
     assert len(text) < MAX_BYTES
     assert page.tags.count("svg") > 10
+
+
+@pytest.mark.parametrize("place", ["javascript:alert(1)", "//host/a.wav", "http://host/a.wav", "run #1?-calls/a.wav"])
+def test_recordings_are_beside_the_page_whatever_they_are_called(place: str) -> None:
+    run = made_record(call(0, audio=place))
+    links = [link for link in Reader(report.html(run)).links if link != "data:,"]
+    assert len(links) == 2
+    for link in links:
+        found = urljoin("http://here/reports/run.html", link)
+        assert found.startswith("http://here/reports/")
+        assert unquote(urlsplit(found).path).endswith(place.rpartition("/")[2])
 
 
 def test_what_a_server_said_is_text_on_the_page() -> None:

@@ -107,6 +107,14 @@ def test_calls_are_counted_by_what_became_of_them() -> None:
     assert "stopped_by_noise" not in made.shares
 
 
+def test_kinds_of_errors_are_a_short_list_whatever_codes_a_server_gives() -> None:
+    calls = [CallResult(number, "talk", 0.0, refused=f"code-{number}") for number in range(1000)]
+    made = figures.summary([*calls, *(CallResult(0, "talk", 0.0, error="cut") for _ in range(5))])
+    assert len(made.errors) == figures.MAX_KINDS + 1
+    assert next(iter(made.errors.items())) == ("cut", 5)
+    assert sum(made.errors.values()) == 1005
+
+
 # Conditions
 
 
@@ -138,6 +146,7 @@ def test_conditions_are_read_and_hold_or_not() -> None:
     [
         ("barge_in_p98_ms > 3", "did you mean barge_in_p9"),
         ("bargein_p99_ms > 3", "did you mean barge_in_p99_ms"),
+        ("server_cpu > 3", "did you mean server_cpu_ms"),
         ("barge_in_p99_ms", "such as"),
         ("barge_in_p99_ms > x", "such as"),
         ("barge_in_p99_ms > -3", "such as"),
