@@ -39,6 +39,7 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+_ORDERED = (int, float, str)
 _HINTS = {"=": "use == to compare", "!": "use not", "&": "use and", "|": "use or"}
 
 
@@ -229,6 +230,8 @@ def _negation(part: _Node, lookup: Lookup) -> bool | None:
 
 def _compare(compare: Callable[[Any, Any], bool], left: _Node, right: _Node, lookup: Lookup) -> bool | None:
     a, b = left(lookup), right(lookup)
+    if type(a) is type(b) and type(a) in _ORDERED:
+        return compare(a, b)
     if isinstance(a, bool) and isinstance(b, bool):
         return compare(a, b) if compare in (operator.eq, operator.ne) else None
     if (_is_number(a) and _is_number(b)) or (isinstance(a, str) and isinstance(b, str)):

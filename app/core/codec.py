@@ -6,6 +6,7 @@ links each record to all before it and to the header, and covers the ciphertext:
 """
 
 import hashlib
+import struct
 from collections.abc import Sequence
 
 import msgspec
@@ -48,6 +49,7 @@ class CodecError(Exception):
     """A record that cannot be read: damaged, of another version, or its key is gone."""
 
 
+_FIXED = struct.Struct(">QIQ?I")  # seq, epoch, ms, sealed, the body's size
 _event_encoder = msgspec.json.Encoder()  # keeps the order of what was proposed: it is part of the fact
 _encoder = msgspec.json.Encoder(order="deterministic")
 _event_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
@@ -68,13 +70,14 @@ class Codec:
         self._key = key
         self._epoch = header.epoch
         self._cipher = AESGCM(key)
+        self._nothing = digest((), key)
         self._chain = first_link(header)
 
     def encode(self, seq: int, ms: int, event: AnyEvent, effects: Sequence[AnyEffect], *, sealed: bool) -> Record:
         body = _event_encoder.encode(event)
         if sealed:
             body = self._cipher.encrypt(_nonce(self._epoch, seq), body, None)
-        head = digest(effects, self._key)
+        head = digest(effects, self._key) if effects else self._nothing
         self._chain = link(self._chain, seq, self._epoch, ms, sealed, body, head)
         return Record(seq, self._epoch, ms, sealed, body, head, self._chain)
 
@@ -82,7 +85,7 @@ class Codec:
         """Raises `CodecError` where the chain does not hold or the body is not an event."""
         try:
             chain = link(self._chain, record.seq, record.epoch, record.ms, record.sealed, record.body, record.digest)
-        except OverflowError:
+        except struct.error:
             raise CodecError(f"record {record.seq}: no number of a record is that large or below 0") from None
         if chain != record.chain:
             raise CodecError(f"record {record.seq}: the chain is broken: it, one before it or the header was changed")
@@ -111,11 +114,5 @@ def first_link(header: CallHeader) -> bytes:
 
 def link(before: bytes, seq: int, epoch: int, ms: int, sealed: bool, body: bytes, head: bytes) -> bytes:
     """The chain's next 32 bytes."""
-    fixed = (
-        seq.to_bytes(8, "big")
-        + epoch.to_bytes(4, "big")
-        + ms.to_bytes(8, "big")
-        + bytes([sealed])
-        + len(body).to_bytes(4, "big")
-    )
+    fixed = _FIXED.pack(seq, epoch, ms, sealed, len(body))
     return hashlib.blake2b(before + fixed + body + head, digest_size=32).digest()

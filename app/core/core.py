@@ -75,8 +75,11 @@ MAX_DUE = 20_000
 MAX_SPEECH_FAILURES = 2
 """Syntheses that may fail in one call; then it ends, since nobody can be told anything."""
 
-WORDY = (Transcript, TextReceived, Digit, Sentence, SlotsProposed, ToolsRequested)
+WORDY = frozenset((Transcript, TextReceived, Digit, Sentence, SlotsProposed, ToolsRequested))
 """Facts that carry what was heard or said."""
+
+NOTED = frozenset((PlayoutStarted, PlayoutHeld, SpeechSoFar, SpeechPaused, LegMeasured, Usage))
+"""Facts that are kept for later decisions; by themselves they let nothing happen."""
 
 
 class CallCore:
@@ -93,7 +96,7 @@ class CallCore:
 
     def handle(self, event: AnyEvent, now_ms: int) -> list[AnyEffect]:
         """Take in one fact. Deadlines that are due fire first; time never falls; after the end nothing happens."""
-        wordy = isinstance(event, WORDY)
+        wordy = type(event) in WORDY
         if self.state.phase is Phase.ended:
             self.sealed = wordy
             return []
@@ -105,7 +108,8 @@ class CallCore:
         self.state.now_ms = now_ms
         if call.state.phase is not Phase.ended:
             _dispatch(call, event)
-            _settle(call)
+            if type(event) not in NOTED:
+                _settle(call)
         self.sealed = _is_sensitive(call, event, before)
         return call.out
 
@@ -140,7 +144,28 @@ def _dispatch(call: Call, event: AnyEvent) -> None:
     if call.state.phase in (Phase.new, Phase.placing):
         _before_the_start(call, event)
         return
-    match event:
+    match event:  # what is frequent stands first: each pattern before it takes time
+        case Sentence() | SlotsProposed() | IntentProposed() | ReplyEnded() | ReplyFailed():
+            _engine(call, event)
+        case (
+            SpeechStarted()
+            | SpeechConfirmed()
+            | SpeechPaused()
+            | SpeechWentOn()
+            | SpeechSoFar()
+            | SpeechEnded()
+            | Transcript()
+            | ListenFailed()
+        ):
+            if _listens(call):
+                _ear(call, event)
+        case PlayoutStarted(gen=gen):
+            if call.state.reply is not None and call.state.reply.gen == gen:
+                call.state.reply.audible = True
+        case PlayoutHeld():
+            replies.held(call, event)
+        case PlayoutStopped():
+            replies.stopped(call, event)
         case CallStarted() | CallPlaced() | CallRang() | NotReached() | Tick():
             pass
         case AnswererHeard():
@@ -167,13 +192,6 @@ def _dispatch(call: Call, event: AnyEvent) -> None:
             referral.asked(call, event)
         case ReferralFailed():
             referral.failed(call, event)
-        case PlayoutStarted(gen=gen):
-            if call.state.reply is not None and call.state.reply.gen == gen:
-                call.state.reply.audible = True
-        case PlayoutHeld():
-            replies.held(call, event)
-        case PlayoutStopped():
-            replies.stopped(call, event)
         case SpeechFailed():
             if replies.not_spoken(call, event) > MAX_SPEECH_FAILURES:
                 steps.hang_up(call, "speech-failed", "failed")
@@ -189,22 +207,8 @@ def _dispatch(call: Call, event: AnyEvent) -> None:
         case Usage():
             call.state.counts.input_tokens += event.input_tokens
             call.state.counts.output_tokens += event.output_tokens
-        case Sentence() | SlotsProposed() | IntentProposed() | ReplyEnded() | ReplyFailed():
-            _engine(call, event)
         case ToolsRequested():
             gate.requested(call, event)
-        case (
-            SpeechStarted()
-            | SpeechConfirmed()
-            | SpeechPaused()
-            | SpeechWentOn()
-            | SpeechSoFar()
-            | SpeechEnded()
-            | Transcript()
-            | ListenFailed()
-        ):
-            if _listens(call):
-                _ear(call, event)
         case TextReceived(text=text):
             if _listens(call):
                 turns.text(call, text)
@@ -468,6 +472,8 @@ def _finish(call: Call) -> None:
 
 
 def _is_sensitive(call: Call, event: AnyEvent, before: bool) -> bool:
+    if type(event) not in WORDY and not isinstance(event, ToolEnded | CallPlaced):
+        return False
     if isinstance(event, ToolEnded):
         entry = call.state.tools.get(event.n)
         tool = call.flow.tools.get(entry.tool) if entry is not None else None
@@ -478,4 +484,4 @@ def _is_sensitive(call: Call, event: AnyEvent, before: bool) -> bool:
         return True
     if isinstance(event, Transcript | TextReceived) and call.holds_sensitive(event.text):
         return True
-    return isinstance(event, WORDY) and (before or call.collects_sensitive())
+    return type(event) in WORDY and (before or call.collects_sensitive())

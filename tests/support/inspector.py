@@ -90,7 +90,7 @@ class Inspector:
         self._check_deadlines()
         self._speech.check(event, effects, before, core.state)
         self._tools.check(event, effects, before, core.state)
-        if isinstance(event, WORDY) and (hushed or Call(self.flow, core.state).collects_sensitive()):
+        if type(event) in WORDY and (hushed or Call(self.flow, core.state).collects_sensitive()):
             assert core.sealed, "words are heard while a sensitive value is collected"
         self._check_orders(event, effects)
         self._check_legs()
