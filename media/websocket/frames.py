@@ -77,6 +77,25 @@ class FrameReader:
         self._opcode = 0  # of the message that has begun
         self._parts = bytearray()  # what came of it
 
+    def whole(self, data: bytes) -> Message | None:
+        """The message, where one frame of it is all that there is: nearly always. Otherwise `read` has to look.
+
+        Raises `FrameError`.
+        """
+        size = len(data) - 8
+        if (
+            size < _SHORT
+            or data[1] != _MASKED | _SHORT
+            or data[0] not in _WHOLE
+            or data[2] << 8 | data[3] != size
+            or size > self._max_bytes
+            or self._opcode
+            or self._at != len(self._data)
+        ):
+            return None
+        payload = apply_mask(data[8:], data[4:8])
+        return payload if data[0] == _FIN | BINARY else _text(payload)
+
     def read(self, data: bytes) -> Iterator[Message | Control]:
         """Whole messages, control frames, and `PART`s. Whoever stops in between goes on with `read(b"")`.
 

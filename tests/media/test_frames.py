@@ -22,14 +22,37 @@ TEXT, BINARY, MORE, CLOSE, PING, PONG = 0x81, 0x82, 0x80, 0x88, 0x89, 0x8A
 
 
 def read(pieces: Sequence[bytes]) -> list[Message | Control | int]:
-    """All that is in them; at its end perhaps an error's code."""
+    """All that is in them, at its end perhaps an error's code; whole messages may be looked for first."""
+    found = _read(pieces, shortcut=False)
+    assert _read(pieces, shortcut=True) == found
+    return found
+
+
+def _read(pieces: Sequence[bytes], *, shortcut: bool) -> list[Message | Control | int]:
     reader, out = FrameReader(MAX_BYTES), list[Message | Control | int]()
     try:
         for piece in pieces:
-            out.extend(reader.read(piece))
+            message = reader.whole(piece) if shortcut else None
+            if message is None:
+                out.extend(reader.read(piece))
+            else:
+                out.append(message)
     except FrameError as error:
         out.append(error.code)
     return out
+
+
+@pytest.mark.parametrize("first", [TEXT, BINARY])
+@pytest.mark.parametrize("size", [125, 126, MAX_BYTES, MAX_BYTES + 1])
+def test_a_message_that_came_alone_is_found_at_once(first: int, size: int) -> None:
+    reader, data = FrameReader(MAX_BYTES), sent(first, b"x" * size)
+    found = reader.whole(data)
+    assert (found is not None) == (126 <= size <= MAX_BYTES)
+    assert reader.whole(data + b"x") is None
+    assert reader.whole(data[:-1]) is None
+    if size <= MAX_BYTES:
+        assert list(reader.read(data[:9])) == []
+        assert reader.whole(data) is None  # something came before it
 
 
 def cut(data: bytes, at: Sequence[int]) -> list[bytes]:
