@@ -129,11 +129,11 @@ class CallActor:
         self._watch = watch
         self._started_ms = clock.monotonic_ms()
         self._mailbox: deque[tuple[AnyEvent, float]] = deque()  # each with when it came
-        self._wake = asyncio.Event()
+        self._idle: asyncio.Future[None] | None = None  # done when there is something in the mailbox
         self._overflowed = False
         self._group: asyncio.TaskGroup | None = None
         self._alarm: asyncio.TimerHandle | None = None
-        self._alarm_ms: int | None = None
+        self._alarm_ms = 0  # what the alarm is for
         self._output: Output | None = None
         self._ear: Ear | None = None
         self._give_way: Callable[[], None] | None = None
@@ -165,7 +165,8 @@ class CallActor:
             self._overflowed = True
             return
         self._mailbox.append((event, asyncio.get_running_loop().time()))
-        self._wake.set()
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
 
     def spawn(self, job: Job) -> asyncio.Task[None]:
         """A job of this call's; it ends with the call at the latest, and its own faults end only this call."""
@@ -231,9 +232,9 @@ class CallActor:
 
     async def _live(self) -> None:
         while self.core.state.phase is not Phase.ended:
-            while not self._mailbox and not self._overflowed:
-                self._wake.clear()
-                await self._wake.wait()
+            if not self._mailbox:
+                self._idle = asyncio.get_running_loop().create_future()
+                await self._idle
             if self._overflowed:
                 self._overflowed = False
                 self._mailbox.clear()
@@ -270,23 +271,26 @@ class CallActor:
             self._hang_up("internal-error", "internal-error")
 
     def _arm(self) -> None:
+        """Most deadlines are put off before they are due, so an alarm for an earlier one stays as it is."""
         deadline_ms = self.core.deadline_ms
-        if deadline_ms == self._alarm_ms:
+        if deadline_ms is None or (self._alarm is not None and self._alarm_ms <= deadline_ms):
             return
         self._disarm()
-        if deadline_ms is not None:
-            self._alarm_ms = deadline_ms
-            in_ms = deadline_ms + self._started_ms - self._clock.monotonic_ms()
-            self._alarm = asyncio.get_running_loop().call_later(max(0, in_ms) / 1000, self._ring)
+        self._alarm_ms = deadline_ms
+        in_ms = max(0, deadline_ms - self.now_ms)
+        self._alarm = asyncio.get_running_loop().call_later(in_ms / 1000, self._ring)
 
     def _ring(self) -> None:
-        self._alarm_ms = None
-        self.post(Tick())
+        self._alarm = None
+        if self.core.deadline_ms == self._alarm_ms:
+            self.post(Tick())
+        else:
+            self._arm()
 
     def _disarm(self) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
-        self._alarm_ms = None
+            self._alarm = None
 
     # Orders
 
