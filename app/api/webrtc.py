@@ -11,6 +11,7 @@ from app.api import origins
 from app.api.access import WINDOW_S, Identity, bearer
 from app.api.ice import ice_servers
 from app.api.tickets import TICKET_S, Tickets, TooManyTickets
+from app.api.wire import read_body
 from app.settings import Settings
 from media.gateway import LegRequest, Refused
 from media.leg import CloseCode
@@ -163,14 +164,7 @@ def _ice_servers(settings: Settings, name: str) -> list[Mapping[str, Any]]:
 
 async def _body(request: Request, kind: str, most_bytes: int) -> str:
     """Raises 400, 413 and 415."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != kind:
-        raise HTTPException(415, f"the body must be {kind}")
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > most_bytes:
-            raise HTTPException(413, f"the body has more than {most_bytes} bytes")
     try:
-        return body.decode()
+        return (await read_body(request, kind, most_bytes)).decode()
     except UnicodeDecodeError:
         raise HTTPException(400, "the body is not UTF-8") from None

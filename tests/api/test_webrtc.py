@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -172,6 +173,24 @@ async def test_a_body_without_a_length_has_a_limit_too(tmp_path: Path) -> None:
         http.post(client.server.url + "/webrtc", data=endless(), headers={"Content-Type": SDP}) as response,
     ):
         assert response.status == 413
+
+
+async def test_who_goes_away_before_the_end_of_an_offer_is_no_fault_of_ours(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with served(tmp_path) as client:
+        address = urlsplit(client.server.url)
+        _, writer = await asyncio.open_connection(address.hostname, address.port)
+        writer.write(
+            f"POST /webrtc HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: {SDP}\r\n"
+            "Content-Length: 5000\r\n\r\nv=0".encode()
+        )
+        await writer.drain()
+        assert (await client.ask("GET", "/health")).status == 200  # by then it is being read
+        writer.close()
+        await writer.wait_closed()
+        assert (await client.offer("/webrtc/nothing")).status == 404
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 async def test_no_such_flow(tmp_path: Path) -> None:
