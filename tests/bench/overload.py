@@ -1,7 +1,7 @@
 """Twice as many callers as the server bears: what those inside hear before any is refused, and while many are.
 
 `python -m tests.bench.overload [--per-s 40] [--hold 20] [--seconds 60] [--max-load 0.85] [--processes 1]`. Callers are
-processes of their own at ordinary priority. Printed, never asserted.
+processes of their own. Printed, never asserted.
 """
 
 import argparse
@@ -103,8 +103,10 @@ def main() -> None:
     os.chdir(Path(__file__).parents[2])
     machine.take_turn()
     machine.pin(os.getpid(), machine.LOAD_CORE)  # and so the callers
+    alone = machine.prefer(os.getpid())
     for line in machine.describe():
         out.print(line)
+    out.print(f"server and callers have {'real-time' if alone else 'no'} priority")
     limits = {"MAX_CALLS": 10_000, "MAX_CALLS_PER_ADDRESS": 10_000}
     limits |= {"MAX_LOAD": given.max_load, "MAX_LAG_MS": 10 if given.max_load else 0}
     with running(extra={f"VOICEGATE_{name}": str(value) for name, value in limits.items()}) as server:
