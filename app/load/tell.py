@@ -14,6 +14,7 @@ from app.load.line import Trouble
 from app.load.record import Capacity, Judged, Record
 from app.load.results import What
 
+TABLE_COLUMNS: Final = 60  # a narrower terminal gets lines, which it may wrap
 SURE_OF_P99: Final = 100  # with fewer, a p99 is hardly more than the largest
 OWN_SHARE: Final = 0.05  # of all measurements: the tester was too slow for the run
 OWN_LEAST: Final = 10  # fewer say nothing
@@ -89,8 +90,7 @@ def show(out: Console, record: Record) -> None:
         f" call-seconds in {record.seconds:,.0f} s{'; stopped before its time' if record.stopped else ''}",
         soft_wrap=True,
     )
-    if made.figures:
-        out.print(_figures(made))
+    _show_figures(out, made)
     for name, share in made.shares.items():
         if share.part or name == "late":
             out.print(f"  {SHARES[name]}: {share.value:.2%} ({share.part:,} of {share.of:,})", soft_wrap=True)
@@ -142,14 +142,21 @@ def slow_tester(made: Summary) -> str:
     )
 
 
-def _figures(made: Summary) -> Table:
+def _show_figures(out: Console, made: Summary) -> None:
+    if not made.figures:
+        return
+    if out.width < TABLE_COLUMNS:
+        for what, one in made.figures.items():
+            told = f"p50 {one.p50:,.0f}, p90 {one.p90:,.0f}, p95 {one.p95:,.0f}, p99 {one.p99:,.0f}, max {one.max:,.0f}"
+            out.print(f"{LABELS[what]}: {told} ms, n {counted(one)}", soft_wrap=True)
+        return
     table = Table("ms", "n", "p50", "p90", "p95", "p99", "max", box=None, header_style="dim", padding=(0, 2, 0, 0))
     for column in table.columns[1:]:
         column.justify = "right"
     for what, one in made.figures.items():
         values = (one.p50, one.p90, one.p95, one.p99, one.max)
         table.add_row(LABELS[what], counted(one), *(f"{value:,.0f}" for value in values))
-    return table
+    out.print(table)
 
 
 def counted(one: Figure) -> str:
@@ -186,8 +193,13 @@ def show_comparison(out: Console, changes: Sequence[Change], name: str) -> None:
         column.justify = "right"
     for one in changes:
         ratio = f"{one.ratio:.2f}" if one.ratio is not None else "-"
-        table.add_row(one.name, number(one.before, one.name), number(one.after, one.name), ratio, verdict(one))
-    out.print(table)
+        row = (one.name, number(one.before, one.name), number(one.after, one.name), ratio, verdict(one))
+        if out.width < TABLE_COLUMNS:
+            out.print("{}: {}, now {}, ratio {}, {}".format(*row), soft_wrap=True)
+        else:
+            table.add_row(*row)
+    if table.rows:
+        out.print(table)
 
 
 def verdict(change: Change) -> str:

@@ -2,11 +2,14 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
+from app.load import figures, tell
 from app.load.live import Drawn, Lines, Silent, sparkline
 from app.load.results import Measure, What
 from app.load.run import Moment
+from tests.load.made import whole
 
 
 def moment(at_s: float, up: int = 2, over: int = 0, **fields: object) -> Moment:
@@ -59,3 +62,18 @@ def test_the_quiet_say_nothing() -> None:
     with Silent() as view:
         view.moment(moment(1.0))
         view.note("x")
+
+
+@pytest.mark.parametrize("columns", [20, 59, 100])
+def test_what_was_measured_is_whole_on_every_terminal(columns: int) -> None:
+    out = Console(file=io.StringIO(), width=columns)
+    run = whole()
+    tell.show(out, run)
+    tell.show_comparison(out, figures.compare(run, run), "old.json")
+    assert isinstance(out.file, io.StringIO)
+    told = out.file.getvalue()
+    assert "…" not in told
+    for what, one in figures.summary(run.calls).figures.items():
+        assert tell.LABELS[what] in told
+        assert f"{one.p99:,.0f}" in told
+    assert "response_p99_ms" in told
