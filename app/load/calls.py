@@ -1,15 +1,18 @@
 """Calls begun one after another and held, in this process: what runs and workers are built of."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 
 from app.load.caller import Caller, Given
 from app.load.clock import Clock
-from app.load.line import LineFactory
+from app.load.line import LineFactory, Trouble
 from app.load.results import CallResult
 from app.load.sounds import Kit, Sounds
 from app.load.steps import Scenario
+
+log = logging.getLogger("voicegate.load")
 
 Begun = Callable[[Caller], None]
 """Told of each caller as it dials; it may be looked at from then on."""
@@ -49,7 +52,12 @@ async def run_calls(
         caller = Caller(number, lines(number), givens[number % len(givens)])
         if begun is not None:
             begun(caller)
-        results.append(await caller.run())
+        try:
+            await caller.run()
+        except Exception:  # ours, and it ends this call only
+            log.exception("a simulated call")
+            caller.result.error = Trouble.tester
+        results.append(caller.result)
 
     async with asyncio.TaskGroup() as ticking:
         clock_task = ticking.create_task(clock.run())

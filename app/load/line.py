@@ -35,6 +35,7 @@ class Trouble(StrEnum):
     cut = "cut"  # the connection ended without a goodbye
     flood = "flood"  # far more came than anybody can hear
     silent = "silent"  # media stopped coming, where a transport can tell
+    tester = "tester"  # our own fault
     unsupported = "unsupported"  # what the scenario asks for, this transport cannot do
 
 

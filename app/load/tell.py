@@ -67,6 +67,7 @@ HINTS: Final[Mapping[str, str]] = {
     Trouble.cut: "the connection ended without a goodbye: its log may say why",
     Trouble.flood: "it sent far more than anybody can hear",
     Trouble.silent: "no sound of the agent came, or no more",
+    Trouble.tester: "a fault of the load tester itself: please report it",
     Trouble.unsupported: "the scenario asks for what calls of this kind cannot do",
     "refused 200": "a web server answered that takes no calls at this path",
     "refused 301": "it has moved: give the new address as --to",

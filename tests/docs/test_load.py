@@ -6,6 +6,7 @@ import pytest
 
 from app.load import capacity, dial, ear, limits, recording, scenario, steps, tape, tell
 from app.load.figures import _SHARES, condition
+from app.load.line import Trouble
 from app.load.results import What
 from app.load.scenario import StepSpec, WaitSpec, loads
 from tests.docs.test_docs import DOCS, blocks, codes, section, tables, text_of
@@ -39,6 +40,10 @@ def test_every_step_is_told() -> None:
     waits = next(row[1] for row in rows if row[0] == "`wait`")
     assert set(WaitSpec.model_fields) <= set(re.findall(r"\w+", waits))
     assert f"`patience_ms` ({steps.DEFAULT_PATIENCE_MS:,})" in section(LOAD, "Writing one")
+
+
+def test_every_kind_of_error_is_told() -> None:
+    assert set(first_column("Errors by kind")) == set(Trouble)
 
 
 def test_conditions_that_are_shown_are_conditions() -> None:

@@ -10,6 +10,7 @@ from msgspec import Struct
 from app.core.events import Digit, PlayoutStopped
 from app.core.request import Hearing
 from app.load.calls import run_calls
+from app.load.line import Listener
 from app.load.lines import websocket_lines
 from app.load.results import CallResult, EndedBy, What
 from app.load.scenario import loads
@@ -17,6 +18,7 @@ from app.load.sounds import Sounds
 from app.load.steps import Scenario
 from app.ports import Pcm
 from app.providers.scripted import ScriptedStt
+from media.codec import Codec, Pcmu
 from tests.e2e.server import Server, running
 
 FLOWS = Path(__file__).parents[1] / "e2e" / "flows"
@@ -278,3 +280,30 @@ async def test_callers_are_spread_by_the_ramp_and_numbered_by_their_worker(tmp_p
     for result in results:
         assert result.began_s >= result.number / 10 - 0.01
     assert not any(result.error or result.refused for result in results)
+
+
+class Faulty:
+    """A line; those with an odd number have a fault of ours in them."""
+
+    clears = True
+    call = ""
+
+    def __init__(self, number: int) -> None:
+        self.codec: Codec = Pcmu()
+        self._odd = number % 2
+
+    async def connect(self, listener: Listener) -> None:
+        if self._odd:
+            raise ZeroDivisionError
+
+    def send(self, payload: bytes) -> None: ...
+    def digit(self, digit: str, duration_ms: int) -> None: ...
+    def drop(self) -> None: ...
+    async def hang_up(self) -> None: ...
+    async def resume(self) -> None: ...
+
+
+async def test_our_own_fault_ends_that_call_only() -> None:
+    results = await run_calls(Faulty, [scenario("steps: [{wait: {ms: 40}}]")], 4, 1000.0, 0.1)
+    assert [result.error for result in results] == ["", "tester", "", "tester"]
+    assert [result.ended_by for result in results] == ["caller", "nobody", "caller", "nobody"]
