@@ -26,11 +26,15 @@ def save_recording(path: Path, said: Kept, heard: Kept, codec: Codec) -> None:
     both = np.zeros((max(map(len, sides)), 2), dtype="<i2")
     for channel, side in enumerate(sides):
         both[: len(side), channel] = side
-    with path.open("wb") as out, wave.open(out, "wb") as file:
-        file.setnchannels(2)
-        file.setsampwidth(2)
-        file.setframerate(codec.rate_hz)
-        file.writeframes(both.tobytes())
+    try:
+        with path.open("wb") as out, wave.open(out, "wb") as file:
+            file.setnchannels(2)
+            file.setsampwidth(2)
+            file.setframerate(codec.rate_hz)
+            file.writeframes(both.tobytes())
+    except OSError:
+        path.unlink(missing_ok=True)  # half of one helps nobody, least of all on a full disk
+        raise
 
 
 def _laid_out(side: Kept, codec: Codec, origin_s: float) -> Pcm:

@@ -1,5 +1,6 @@
 """Recordings of what callers said and heard."""
 
+import errno
 import wave
 from pathlib import Path
 
@@ -29,6 +30,16 @@ def save(path: Path, *sides: list[tuple[float, bytes]]) -> NDArray[np.int16]:
     said, heard = sides
     save_recording(path, said, heard, LINEAR[RATE_HZ]())
     return read(path)
+
+
+def test_of_a_recording_that_does_not_fit_nothing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: wave.Wave_write, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(wave.Wave_write, "writeframes", full)
+    with pytest.raises(OSError, match="No space"):
+        save(tmp_path / "a.wav", [(1.0, payload(1))], [])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_both_sides_stand_where_they_were(tmp_path: Path) -> None:
