@@ -60,6 +60,7 @@ class Clock(Protocol):
 class Heard(Struct, frozen=True):
     text: str  # empty: nothing that was expected
     confidence: float = 1.0
+    wants_floor: float = 0.0  # by the sound of a short stretch alone, log odds; below 0: a backchannel; 0: not known
 
 
 class SttStream(Protocol):

@@ -207,6 +207,8 @@ class Says(StrEnum):
     nothing = "nothing"  # that was understood, or one beat of a backchannel
     go_on = "go-on"  # a backchannel of more beats
     words = "words"  # with something to say
+    cut_in = "cut-in"  # also by its sound, whatever its words are
+    backchannel = "backchannel"  # likewise
 
 
 class SpeechSoFar(Event, frozen=True, tag=True):

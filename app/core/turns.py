@@ -124,7 +124,7 @@ def decide(call: Call) -> None:
         if call.state.now_ms - floor.held_ms >= DECIDE_MS:
             replies.resume(call)  # a sound before this one began the hold
         call.arm("hold" if reply.held else "doubt", -over_ms)
-    elif talks and not floor.paused and over_ms >= _patience_ms(floor):
+    elif _takes(floor, over_ms):
         take(call)
     elif floor.says is Says.words and (talks or floor.awaited) and over_ms < WORDS_MS:
         call.arm("hold", WORDS_MS)
@@ -323,6 +323,10 @@ def reset(call: Call) -> None:
 
 def _means_nothing(call: Call, text: str, confidence: float) -> bool:
     """A backchannel over the agent's words, or what may be one; where a heard question is open, it is the answer."""
+    floor = call.state.floor
+    says = Says.nothing if floor.utterance else floor.says
+    if says is Says.cut_in or (says is Says.backchannel and not call.answerable()):
+        return says is Says.backchannel
     return not text or ((lexicon.is_backchannel(text) or confidence < SURE) and not call.answerable())
 
 
@@ -335,9 +339,17 @@ def _over_ms(call: Call) -> int:
     return call.state.now_ms - call.state.floor.since_ms - DECIDE_MS
 
 
+def _takes(floor: Floor, over_ms: int) -> bool:
+    """Whether a voice has the floor that is still heard, or whose words are not known yet."""
+    talks = bool(floor.utterance) and floor.voice
+    if floor.says is Says.cut_in:
+        return talks or bool(floor.awaited)
+    return talks and not floor.paused and over_ms >= _patience_ms(floor)
+
+
 def _patience_ms(floor: Floor) -> int:
     """How far past that a voice may go on before it has the floor."""
-    return GO_ON_MS if floor.says is Says.go_on else 0
+    return GO_ON_MS if floor.says in (Says.go_on, Says.backchannel) else 0
 
 
 def _hold(call: Call, decide_in_ms: int) -> None:

@@ -17,7 +17,19 @@ from app.core.request import Hearing
 from app.ports import Fault, Heard, Pcm, ProviderError
 from app.providers.frames import Frame
 from app.providers.process import Process
-from app.providers.sphinx_worker import AUDIO, BEGIN, DROP, EARLY, FINISH, HEARD, NARROW_HZ, Begin, Result, dictionary
+from app.providers.sphinx_worker import (
+    AUDIO,
+    BEGIN,
+    DROP,
+    EARLY,
+    FINISH,
+    HEARD,
+    NARROW_HZ,
+    Begin,
+    Early,
+    Result,
+    dictionary,
+)
 from flows import grammar
 from flows.model import SlotType
 
@@ -38,7 +50,7 @@ FLOOR_DIGITS = -9.0
 CONFIDENCE_SLOPE = 5.0
 
 _result = msgspec.msgpack.Decoder(Result)
-_early = msgspec.msgpack.Decoder(tuple[str, float])
+_early = msgspec.msgpack.Decoder(Early)
 _failed = msgspec.msgpack.Decoder(tuple[str, str])
 
 Grammar = Callable[[Hearing], str]
@@ -163,7 +175,7 @@ class SphinxStream:
             heard.forget()
         if math.isfinite(result.margin):
             self._cmn = result.cmn
-        return Heard(result.text, _confidence(result.margin - heard.floor))
+        return Heard(result.text, _confidence(result.margin - heard.floor), result.wants_floor)
 
     def drop(self, utterance: int) -> None:
         heard = self._utterances.pop(utterance, None)
@@ -267,8 +279,8 @@ class _Worker:
         if frame.kind == EARLY:
             begun = self.open.get(frame.number)
             if begun is not None:
-                text, margin = _early.decode(frame.body)
-                begun.early(Heard(text, _confidence(margin - begun.floor)))
+                early = _early.decode(frame.body)
+                begun.early(Heard(early.text, _confidence(early.margin - begun.floor), early.wants_floor))
             return
         heard = self.open.pop(frame.number, None)
         if heard is None:

@@ -18,11 +18,12 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from app.providers.frames import READY, Link
+from app.providers.sounding import Stretch
 
 BEGIN, AUDIO, FINISH, DROP = 1, 2, 3, 4
 """To the worker: a `Begin`; 16-bit samples; decide; forget."""
 HEARD, FAILED, EARLY = 1, 2, 3
-"""From the worker: a `Result`; a `Fault` and a detail as text; the words so far and their margin."""
+"""From the worker: a `Result`; a `Fault` and a detail as text; an `Early`."""
 
 MODEL_HZ = 16_000
 MAX_IDLE_DECODERS = 24
@@ -57,6 +58,13 @@ class Result(Struct, array_like=True):
     text: str  # empty: rejected
     margin: float  # the grammar's score less that of free sounds, a frame
     cmn: str
+    wants_floor: float = 0.0  # as in `ports.Heard`
+
+
+class Early(Struct, array_like=True):
+    text: str  # so far
+    margin: float
+    wants_floor: float
 
 
 class Rejected(Exception):
@@ -165,7 +173,8 @@ class Utterance:
         self._place = 0
         self._place_ms = 0.0
         self._early_at_ms = 0.0
-        self._told = ""
+        self._told = "", 0.0
+        self._stretch = Stretch(begin.rate_hz)
         self._words = decoders.take(begin.grammar)
         self._sounds = decoders.take("")
         for decoder in (self._words, self._sounds):
@@ -174,6 +183,7 @@ class Utterance:
             decoder.start_utt()
 
     def feed(self, pcm: NDArray[np.int16], *, last: bool = False) -> None:
+        self._stretch.feed(pcm)
         if self._resampler is not None:
             pcm = self._resampler.resample_chunk(pcm, last)
         if pcm.size == 0:
@@ -185,16 +195,16 @@ class Utterance:
         self._words.process_raw(noisy, False, False)
         self._sounds.process_raw(noisy, False, False)
 
-    def early(self) -> tuple[str, float] | None:
-        """Now and then the words so far and their margin, believed or not; they may be the beginning of longer ones."""
-        if not self._early_at_ms <= self._place_ms < MAX_EARLY_MS:
+    def early(self) -> Early | None:
+        """Now and then the words so far, believed or not: they may be the beginning of more. At once its sound."""
+        wants_floor = self._stretch.wants_floor
+        is_due = self._early_at_ms <= self._place_ms < MAX_EARLY_MS
+        if not is_due and wants_floor == self._told[1]:
             return None
         self._early_at_ms = self._place_ms + EARLY_MS
         text, margin = self._judge()
-        if not text and not self._told:
-            return None
-        self._told = text
-        return text, margin
+        told, self._told = self._told, (text, wants_floor)
+        return Early(text, margin, wants_floor) if text or told[0] or wants_floor else None
 
     def finish(self) -> Result:
         """The utterance cannot be used after it."""
@@ -204,7 +214,7 @@ class Utterance:
         text, margin = self._judge()
         cmn = self._words.get_cmn(True)
         self._give_back()
-        return Result(text if margin >= self._begin.floor else "", margin, cmn)
+        return Result(text if margin >= self._begin.floor else "", margin, cmn, self._stretch.finish())
 
     def _judge(self) -> tuple[str, float]:
         """What fits best, and how much worse it fits than free sounds do: over the frames of its words only, so that

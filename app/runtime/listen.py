@@ -23,6 +23,11 @@ WORDS_CONFIDENCE = 0.5
 GO_ON_CONFIDENCE = 0.15
 """Enough for a backchannel, which changes little and is soon over."""
 
+WORDS_ODDS = 2.0
+"""What words count for beside the sound of a stretch, as log odds."""
+CUT_IN_ODDS, BACKCHANNEL_ODDS = 2.0, -1.0
+"""Both together: from here on it is taken for one."""
+
 Post = Callable[[AnyEvent], None]
 Spawn = Callable[..., "asyncio.Task[None]"]
 
@@ -86,7 +91,9 @@ class Listening:
         """Also after its end, while its last frames are on their way through the recogniser."""
         if self._closed or utterance != self._utterance:
             return
-        says = _says(heard)
+        self._seems(utterance, _says(heard))
+
+    def _seems(self, utterance: int, says: Says) -> None:
         if says is not self._says:
             self._says = says
             self._post(SpeechSoFar(utterance, says))
@@ -97,11 +104,22 @@ class Listening:
         except ProviderError as error:
             self._post(ListenFailed(utterance, error.fault))
         else:
+            by_sound = (Says.cut_in, Says.backchannel)
+            if utterance == self._utterance and (heard.wants_floor or self._says in by_sound):
+                self._seems(utterance, _says(heard))
             self._post(Transcript(utterance, heard.text, heard.confidence))
 
 
 def _says(heard: Heard) -> Says:
-    if lexicon.is_backchannel(heard.text):
+    is_backchannel = lexicon.is_backchannel(heard.text)
+    if heard.wants_floor:
+        is_sure = bool(heard.text) and heard.confidence >= WORDS_CONFIDENCE
+        odds = heard.wants_floor + is_sure * (-WORDS_ODDS if is_backchannel else WORDS_ODDS)
+        if odds >= CUT_IN_ODDS:
+            return Says.cut_in
+        if odds <= BACKCHANNEL_ODDS:
+            return Says.backchannel
+    if is_backchannel:
         patient = heard.text not in lexicon.ONE_BEAT and not lexicon.is_impatient(heard.text)
         return Says.go_on if patient and heard.confidence >= GO_ON_CONFIDENCE else Says.nothing
     return Says.words if heard.text and heard.confidence >= WORDS_CONFIDENCE else Says.nothing

@@ -233,6 +233,67 @@ def test_words_that_are_not_are_not_waited_for_long() -> None:
     assert driver.state.slots["item"].value == "tea"
 
 
+def test_what_sounds_like_a_cut_in_takes_the_floor_though_nobody_understood_it() -> None:
+    driver = choosing()
+    utterance = begun(driver)
+    driver.post(SpeechEnded(utterance, 300, True), 400)
+    driver.post(SpeechSoFar(utterance, Says.cut_in), 20)
+    driver.post(Transcript(utterance, ""))
+    assert floor(driver) == ["HoldPlayout", "CutPlayout"]
+
+
+def test_what_sounds_like_a_cut_in_is_not_let_go_while_its_words_are_awaited() -> None:
+    driver = choosing()
+    utterance = begun(driver)
+    driver.post(SpeechSoFar(utterance, Says.cut_in), 400)
+    driver.post(SpeechPaused(utterance), 100)
+    until(driver, turns.DECIDE_MS)
+    assert floor(driver) == ["HoldPlayout", "CutPlayout"]
+
+
+def test_what_sounds_like_a_backchannel_is_none_of_the_words_it_was_taken_for() -> None:
+    driver = choosing()
+    utterance = begun(driver)
+    driver.post(SpeechEnded(utterance, 300, True), 400)
+    driver.post(SpeechSoFar(utterance, Says.backchannel), 20)
+    driver.post(Transcript(utterance, "tea"))
+    driver.wait(3000)
+    assert floor(driver) == ["HoldPlayout", "ResumePlayout"]
+    assert driver.state.slots["item"].value is None
+
+
+def test_a_slow_backchannel_by_its_sound_may_go_on_a_little() -> None:
+    driver = choosing()
+    utterance = begun(driver)
+    driver.post(SpeechSoFar(utterance, Says.backchannel), 400)
+    until(driver, turns.DECIDE_MS)
+    assert floor(driver) == ["HoldPlayout", "ResumePlayout"]
+    until(driver, turns.DECIDE_MS + turns.GO_ON_MS)
+    assert floor(driver) == ["HoldPlayout", "ResumePlayout", "CutPlayout"]
+
+
+def test_where_a_question_was_heard_the_words_count_and_not_the_sound() -> None:
+    driver = confirming()
+    driver.hear_all()
+    utterance = driver.onset()
+    driver.post(SpeechEnded(utterance, 300, True), 400)
+    driver.post(SpeechSoFar(utterance, Says.backchannel), 20)
+    driver.post(Transcript(utterance, "yes"))
+    driver.wait(2000)
+    assert driver.state.counts.turns > 0
+    assert "yes" in texts(driver, "caller")
+
+
+def test_the_sound_of_a_stretch_is_not_that_of_the_one_before() -> None:
+    driver = choosing()
+    first = begun(driver)
+    driver.post(SpeechEnded(first, 300, True), 250)
+    begun(driver)
+    driver.post(SpeechSoFar(driver.state.floor.utterance, Says.cut_in), 100)
+    driver.post(Transcript(first, ""))
+    assert floor(driver)[-1] == "HoldPlayout"
+
+
 def test_late_words_of_somebody_who_was_let_go_still_cut() -> None:
     driver = choosing()
     utterance = begun(driver)

@@ -6,7 +6,16 @@ from collections.abc import Callable, Coroutine
 import numpy as np
 import pytest
 
-from app.core.events import AnyEvent, Says, SpeechEnded, SpeechPaused, SpeechSoFar, SpeechStarted, SpeechWentOn
+from app.core.events import (
+    AnyEvent,
+    Says,
+    SpeechEnded,
+    SpeechPaused,
+    SpeechSoFar,
+    SpeechStarted,
+    SpeechWentOn,
+    Transcript,
+)
 from app.core.request import Hearing
 from app.ports import EarlyStt, Heard, SttStream
 from app.providers.keys_only import KeysOnlyStream
@@ -56,6 +65,52 @@ def test_what_it_seems_to_be(text: str, confidence: float, what: Says) -> None:
     ears.speech_started(1, 0)
     stream.tell(1, Heard(text, confidence))
     assert says(posted) == ([what] if what is not Says.nothing else [])
+
+
+@pytest.mark.parametrize(
+    ("text", "confidence", "wants_floor", "what"),
+    [
+        ("", 0.1, 3.0, Says.cut_in),
+        ("", 0.1, -3.0, Says.backchannel),
+        ("", 0.1, 0.5, Says.nothing),
+        ("tuesday", 0.9, 0.5, Says.cut_in),
+        ("tuesday", 0.9, -2.0, Says.words),
+        ("tuesday", 0.9, -6.0, Says.backchannel),
+        ("okay", 0.9, 0.4, Says.backchannel),
+        ("okay", 0.9, 2.0, Says.go_on),
+        ("okay", 0.9, 6.0, Says.cut_in),
+        ("okay okay", 0.9, -1.0, Says.backchannel),
+    ],
+)
+def test_words_and_their_sound_count_together(text: str, confidence: float, wants_floor: float, what: Says) -> None:
+    stream = Early()
+    ears, posted = listening(stream)
+    ears.speech_started(1, 0)
+    stream.tell(1, Heard(text, confidence, wants_floor))
+    assert says(posted) == ([what] if what is not Says.nothing else [])
+
+
+@pytest.mark.parametrize(
+    ("early", "final", "told"), [(0.0, 4.0, [Says.cut_in]), (-4.0, 0.0, [Says.backchannel, Says.words])]
+)
+def test_before_its_words_an_utterance_is_what_it_was_as_a_whole(early: float, final: float, told: list[Says]) -> None:
+    class Final(Early):
+        async def finish(self, utterance: int) -> Heard:
+            return Heard("tuesday", 0.9, final)
+
+    async def story() -> list[AnyEvent]:
+        posted: list[AnyEvent] = []
+        stream = Final()
+        async with asyncio.TaskGroup() as jobs:
+            ears = Listening(stream, jobs.create_task, posted.append)
+            ears.speech_started(1, 0)
+            stream.tell(1, Heard("", 0.1, early))
+            ears.speech_ended(1, 300, voice=True)
+        return posted
+
+    posted = asyncio.run(story())
+    assert says(posted) == told
+    assert isinstance(posted[-1], Transcript)
 
 
 def test_only_changes_are_facts_and_each_utterance_begins_anew() -> None:

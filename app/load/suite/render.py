@@ -69,10 +69,11 @@ class Renderer:
 
     async def moment(self, moment: Moment) -> Rendered:
         if moment.name not in self._made:
-            self._made[moment.name] = await self._make(moment)
+            self._made[moment.name] = await self.make(moment)
         return self._made[moment.name]
 
-    async def _make(self, moment: Moment) -> Rendered:
+    async def make(self, moment: Moment) -> Rendered:
+        """Anew, and not kept."""
         rng = np.random.default_rng(moment.seed)
         pieces: list[Wave] = []
         spans: list[Span] = []
