@@ -67,7 +67,7 @@ class Stretch:
 
 
 def log_odds(pcm: Pcm, rate_hz: int) -> float:
-    """Above 0: rather words than a backchannel, as natural logarithm; at most `MAX_LOG_ODDS`. 8 or 16 kHz; 0.4 ms.
+    """Above 0: words, not a backchannel, as natural logarithm; at most `MAX_LOG_ODDS`. At 8 or 16 kHz: 0.4 or 0.8 ms.
 
     `pcm` is an utterance from its pre-roll on, of which the first `HEARD_MS` count.
     """
