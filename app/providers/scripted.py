@@ -92,7 +92,7 @@ class ScriptedTts:
         self.spoken.append(text)
         try:
             await _wait(self._first_ms)
-            for index, chunk in enumerate(_hum(text, rate_hz, self._speed)):
+            for index, chunk in enumerate(_hum(text, rate_hz, self._speed, WORDS_PER_S)):
                 if trouble is not None and index == self._good_chunks:
                     await _suffer(trouble)
                 if index:
@@ -113,14 +113,14 @@ async def _suffer(trouble: Fault | Pause) -> None:
 
 
 @functools.lru_cache(MAX_REMEMBERED)
-def _hum(text: str, rate_hz: int, speed: float) -> tuple[SpeechChunk, ...]:
+def _hum(text: str, rate_hz: int, speed: float, words_per_s: float) -> tuple[SpeechChunk, ...]:
     """A chunk is as long as can be made while what came before it is played."""
     ends = [match.end() for match in re.finditer(r"\S+", text)]
     if not ends:
         blank = np.zeros(rate_hz * BLANK_MS // 1000, dtype=np.int16)
         return (SpeechChunk(blank, (Mark(len(text), blank.size),)),)
     ends[-1] = len(text)
-    word, sound = _swells(rate_hz, WORDS_PER_S)
+    word, sound = _swells(rate_hz, words_per_s)
     least, most = rate_hz * CHUNK_MS // 1000, rate_hz * MAX_CHUNK_MS // 1000
     chunks = []
     start = said = 0
