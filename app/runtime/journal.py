@@ -98,7 +98,8 @@ class JournalWriter:
         self._urgent = False
         self._retry_ms = 0  # above 0: the store fails, and this is the wait before the next try
         self._settled: asyncio.Future[None] | None = None
-        self._closed = False
+        self._closed = False  # nothing is taken any more
+        self._over = False  # nor written
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self.error: StoreError | None = None
         """Why the store fails at present; for the health page."""
@@ -175,6 +176,7 @@ class JournalWriter:
             self._end()
 
     def _end(self) -> None:
+        self._over = True
         self._thread.shutdown(wait=False)
         if self._alarm:
             self._alarm.cancel()
@@ -258,7 +260,11 @@ class JournalWriter:
         for item in batch:
             if item.done and not item.done.done():
                 item.done.set_exception(error)
-        self._queue[:0] = [item for item in batch if item.done is None]
+        left = [item for item in batch if item.done is None]
+        if self._over:
+            self._drop(left, Loss.closed)
+            return
+        self._queue[:0] = left
         self._alarm = asyncio.get_running_loop().call_later(self._retry_ms / 1000, self._start)
 
     def _drop(self, items: list[_Item], loss: Loss) -> None:

@@ -371,6 +371,22 @@ async def test_close_gives_a_failing_store_up_after_its_limit(desk: Desk, monkey
     assert desk.failures == [("c1", Loss.closed)]
 
 
+async def test_a_commit_that_fails_after_the_close_is_lost_and_told(
+    threaded: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CLOSE_MS", 50)
+    call = threaded.call()
+    await call.flush()
+    threaded.store.open.clear()
+    threaded.store.fault = StoreError("disk full")
+    call.write(0, Tick(), [], False)
+    await threaded.writer.close()
+    assert threaded.failures == []
+    threaded.store.open.set()
+    await threaded.until(lambda: threaded.failures)
+    assert threaded.failures == [("c1", Loss.closed)]
+
+
 async def test_the_writer_tries_again_by_itself(threaded: Desk) -> None:
     call = threaded.call()
     threaded.store.fault = StoreError("disk full")
