@@ -88,6 +88,7 @@ def tokenize(words: str) -> list[str]:
 
 def _candidates(tokens: list[str], slots: Sequence[Slot], asked: str) -> list[_Found]:
     """Every reading of every slot, overlapping ones included."""
+    tokens = _without_pleas(tokens)
     found: list[_Found] = []
     for slot in slots:
         read = _reader(slot, is_asked=slot.name == asked)
@@ -101,6 +102,16 @@ def _candidates(tokens: list[str], slots: Sequence[Slot], asked: str) -> list[_F
             found.append(_Found(slot.name, at, one[1], value))
             at = one[1]
     return found
+
+
+def _without_pleas(tokens: Sequence[str]) -> list[str]:
+    """Each word of "one moment" and its like is blank: there is no number in it."""
+    left, at = list(tokens), 0
+    while at < len(left):
+        phrase = _longest(left, at, _pleas())
+        left[at : at + len(phrase)] = [""] * len(phrase)
+        at += len(phrase) or 1
+    return left
 
 
 _Reader = Callable[[Sequence[str], int], tuple[Value, int] | None]
@@ -326,6 +337,11 @@ def _fillers() -> Mapping[tuple[str, ...], str]:
 @lru_cache(1)
 def _greetings() -> Mapping[tuple[str, ...], str]:
     return _table(lexicon.GREETINGS, "")
+
+
+@lru_cache(1)
+def _pleas() -> Mapping[tuple[str, ...], str]:
+    return _table((phrase for phrase in lexicon.CUT_INS if " " in phrase), "")
 
 
 @lru_cache(1)

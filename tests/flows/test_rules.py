@@ -155,6 +155,14 @@ def test_numbers_that_were_asked_for(slot: Slot, words: str, value: Value) -> No
     assert slots_of(words, slot, asked=slot.name) == {slot.name: value}
 
 
+@pytest.mark.parametrize("words", ["one moment", "um, one moment please", "just one moment"])
+def test_who_asks_for_a_moment_says_no_number(words: str) -> None:
+    for slot in (ORDER, PEOPLE, PRICE):
+        assert slots_of(words, slot, asked=slot.name) == {}
+    assert slots_of(f"{words}, one two three four", ORDER, asked="order") == {"order": "1234"}
+    assert slots_of("one two three four, one moment", ORDER, asked="order") == {"order": "1234"}
+
+
 def test_numbers_that_were_not_asked_for() -> None:
     some = (DAY, ORDER, PEOPLE, PRICE, DOB)
     assert slots_of("two on friday", *some, asked="day") == {"day": "friday"}
