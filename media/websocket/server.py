@@ -25,7 +25,6 @@ from media.websocket.protocol import (
     Audio,
     Begun,
     DigitPressed,
-    Event,
     MarkPlayed,
     ProtocolError,
     Stopped,
@@ -207,12 +206,19 @@ class _Connection:
         except ProtocolError as error:
             self.refuse(error.code, error.reason)
             return
+        leg = self._leg
         for event in events:
-            if self._leg is not None:
-                self._dispatch(self._leg, event, now_ms)
-            else:
+            if leg is None:
                 assert isinstance(event, Begun)
                 self._begun(event)
+                continue
+            try:
+                if isinstance(event, Audio):
+                    leg.receive(event.pcm, now_ms)
+                else:
+                    self._dispatch(leg, event)
+            except Exception as error:  # noqa: BLE001  # ours, and it ends this call only
+                leg.failed(error)
 
     def closed(self, code: int) -> None:
         self._end(goodbye=code == NORMAL)
@@ -224,26 +230,21 @@ class _Connection:
         """Called from inside the leg, which hears of it a moment later."""
         self._loop.call_soon(functools.partial(self.close, CloseCode.too_slow, TOO_SLOW))
 
-    def _dispatch(self, leg: Leg, event: Event, now_ms: int) -> None:
-        try:
-            match event:
-                case Audio():
-                    leg.receive(event.pcm, now_ms)
-                case DigitPressed():
-                    leg.digit(event.digit)
-                case TextTyped():
-                    leg.text(event.text)
-                case MarkPlayed():
-                    leg.playout.mark_played(event.name)
-                case Stopped():
-                    leg.gone(goodbye=True)
-                    self.close(CloseCode.normal, "")
-                case Begun():
-                    raise AssertionError("a protocol begins once")
-                case _:
-                    assert_never(event)
-        except Exception as error:  # noqa: BLE001  # ours, and it ends this call only
-            leg.failed(error)
+    def _dispatch(self, leg: Leg, event: DigitPressed | TextTyped | MarkPlayed | Stopped | Begun) -> None:
+        match event:
+            case DigitPressed():
+                leg.digit(event.digit)
+            case TextTyped():
+                leg.text(event.text)
+            case MarkPlayed():
+                leg.playout.mark_played(event.name)
+            case Stopped():
+                leg.gone(goodbye=True)
+                self.close(CloseCode.normal, "")
+            case Begun():
+                raise AssertionError("a protocol begins once")
+            case _:
+                assert_never(event)
 
     # The leg's wire
 
@@ -257,7 +258,8 @@ class _Connection:
         return True
 
     def audio(self, frame: Pcm) -> None:
-        self._send(self._protocol.audio(frame))
+        if not self._over:
+            self._socket.send(self._protocol.audio(frame))
 
     def mark(self, name: str) -> None:
         self._send(self._protocol.mark(name))

@@ -39,8 +39,8 @@ class Listener(Protocol):
 class Socket(asyncio.Protocol):
     """`attach` it to a transport whose handshake is over.
 
-    It limits frames: what is no message yet, or never will be, keeps the loop as busy. Messages are its listener's to
-    limit.
+    It limits frames that do not come as whole messages: what is no message yet, or never will be, keeps the loop as
+    busy. Messages are its listener's to limit.
     """
 
     def __init__(self, listener: Listener) -> None:
@@ -101,11 +101,13 @@ class Socket(asyncio.Protocol):
         self._heard = True
         try:
             if not self._over and not self._held and (message := self._reader.whole(data)) is not None:
-                self._count()
                 self._listener.received(message)
                 return
             for frame in self._reader.read(data):
-                self._count()
+                self._uncounted += 1
+                if self._uncounted == FRAMES_AT_ONCE:
+                    self._uncounted = 0
+                    self._allowance.take(int(self._loop.time() * 1000), FRAMES_AT_ONCE)
                 if isinstance(frame, frames.Control):
                     self._control(frame)
                 elif not self._over:
@@ -116,12 +118,6 @@ class Socket(asyncio.Protocol):
             self._fail(error.code, error.reason)
         except ProtocolError as error:
             self._fail(CLOSE_NUMBERS[error.code], error.reason)
-
-    def _count(self) -> None:
-        self._uncounted += 1
-        if self._uncounted == FRAMES_AT_ONCE:
-            self._uncounted = 0
-            self._allowance.take(int(self._loop.time() * 1000), FRAMES_AT_ONCE)
 
     def pause_writing(self) -> None:
         self.stalled_since_s = self._loop.time()
