@@ -5,6 +5,7 @@ import base64
 import itertools
 import json
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -26,7 +27,7 @@ ROOM_SIGMA = 12.0
 OPTIONS: dict[str, Any] = {"compression": None, "max_size": 2**20, "close_timeout": 1}
 
 
-class Caller:
+class Caller(ABC):
     """What both protocols have in common. `frames` are the agent's, with the loop's time of their coming."""
 
     rate_hz: int
@@ -59,11 +60,11 @@ class Caller:
         self.closed = (self.socket.close_code or 0, self.socket.close_reason or "")
         self._changed.set()
 
-    async def take(self, message: str | bytes) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def take(self, message: str | bytes) -> None: ...
 
-    async def audio(self, pcm: Pcm) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def audio(self, pcm: Pcm) -> None: ...
 
     async def until(self, true: Callable[[], Any], patience_s: float = PATIENCE_S) -> None:
         async with asyncio.timeout(patience_s):

@@ -1,6 +1,7 @@
 """What fake servers share: connections on loopback, requests by HTTP/1.1, and nothing left in the end."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -14,7 +15,7 @@ class Asked:
     body: bytes
 
 
-class LocalServer:
+class LocalServer(ABC):
     """`async with`; from then on `port` is known."""
 
     def __init__(self) -> None:
@@ -48,11 +49,11 @@ class LocalServer:
             self._writers.discard(writer)
             writer.close()
 
+    @abstractmethod
     async def _answer(
         self, asked: Asked, connection: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
         """Whether the connection may be used again. `connection`: its number."""
-        raise NotImplementedError
 
 
 async def _request(reader: asyncio.StreamReader) -> Asked:
