@@ -7,6 +7,14 @@ COPY flows flows
 RUN python -m venv /opt/voicegate \
  && /opt/voicegate/bin/pip install --no-cache-dir --constraint constraints.txt .
 
+# What runs for every packet becomes machine code. The compiler and its tools stay in this stage.
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends gcc libc6-dev \
+ && rm -rf /var/lib/apt/lists/* \
+ && pip install --no-cache-dir --constraint constraints.txt --target /opt/compiler mypy setuptools
+COPY docker/compile.py docker/
+RUN PYTHONPATH=/opt/compiler /opt/voicegate/bin/python docker/compile.py /opt/voicegate/lib/python3.13/site-packages
+
 FROM python:3.13-slim
 COPY --from=build /opt/voicegate /opt/voicegate
 RUN useradd --create-home --uid 10001 voicegate \

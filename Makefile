@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo serve test check bench format clean install
+.PHONY: demo serve compiled test check bench format clean install
 
 install: $(STAMP)
 
@@ -21,6 +21,11 @@ demo: $(STAMP)
 
 serve: $(STAMP)
 	@$(BIN)/voicegate serve
+
+# What runs for every packet, as machine code: PYTHONPATH=build/compiled .venv/bin/voicegate serve
+compiled: $(STAMP)
+	@rm -rf build/compiled && mkdir -p build/compiled && cp -R app media flows build/compiled
+	@$(BIN)/python docker/compile.py build/compiled
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal

@@ -162,7 +162,7 @@ class Concealer:
         return mixed
 
     def _begin(self) -> None:
-        longest, shortest = (self._rate_hz // hz for hz in PITCH_HZ)
+        longest, shortest = self._rate_hz // PITCH_HZ[0], self._rate_hz // PITCH_HZ[1]
         compared = self._rate_hz * COMPARED_MS // 1000
         past = np.zeros(longest + compared + longest // 4, dtype=np.float32)
         if self._history:

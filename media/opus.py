@@ -34,7 +34,7 @@ _VOICE: Final = 3001
 _OK: Final = 0
 
 
-class OpusUnavailable(RuntimeError):
+class OpusUnavailable(Exception):
     """There is no libopus here; G.711 remains."""
 
 

@@ -44,12 +44,9 @@ class RtpPacket:
         """Raises `RtpError`."""
         if len(data) < HEADER_BYTES:
             raise RtpError("shorter than a header")
-        packet = cls.__new__(cls)
-        first, second, packet.sequence, packet.timestamp, packet.ssrc = HEADER.unpack_from(data)
-        packet.payload_type = second & 0x7F
-        packet.marker = second > 0x7F
-        packet.payload = data[HEADER_BYTES:] if first == PLAIN else _payload(first, data)
-        return packet
+        first, second, sequence, timestamp, ssrc = HEADER.unpack_from(data)
+        payload = data[HEADER_BYTES:] if first == PLAIN else _payload(first, data)
+        return cls(second & 0x7F, sequence, timestamp, ssrc, payload, marker=second > 0x7F)
 
     def pack(self) -> bytes:
         second = self.payload_type | _MARKER if self.marker else self.payload_type

@@ -15,7 +15,7 @@ KEEP_MODE: Final = 0  # within an utterance: soft consonants belong to it
 MIN_RMS: Final = 60  # -55 dBFS: what is softer is no voice on any line
 FLOOR_FACTOR: Final = 1.5  # a voice is this much louder than the line's own noise
 FLOOR_RISE: Final = 1.004  # a frame; twofold in 3.5 s, and down at once: speech has a pause in that time
-MAX_FLOOR_RMS: Final = 600  # -35 dBFS: steady noise above this has to pass the careful detector
+MAX_FLOOR_RMS: Final = 600.0  # -35 dBFS: steady noise above this has to pass the careful detector
 
 VOICE_PROBABILITY: Final = 0.5
 VOICE_CHUNKS: Final = 3  # of 32 ms, within one stretch
@@ -35,7 +35,7 @@ class Vad:
         self._frame_bytes = 2 * rate_hz * FRAME_MS // 1000
         self._onset = webrtcvad.Vad(ONSET_MODE)
         self._keep = webrtcvad.Vad(KEEP_MODE)
-        self._floor_rms = float(MAX_FLOOR_RMS)  # the first frame of a quiet line brings it down
+        self._floor_rms = MAX_FLOOR_RMS  # the first frame of a quiet line brings it down
 
     def voiced(self, frame: Pcm, *, speaking: bool) -> bool:
         data = frame.tobytes()
@@ -45,7 +45,7 @@ class Vad:
         if floor > MAX_FLOOR_RMS:
             floor = MAX_FLOOR_RMS
         if level < floor:
-            floor = level or 1.0
+            floor = float(level or 1)
         self._floor_rms = floor
         if level < MIN_RMS or level < FLOOR_FACTOR * floor:
             return False

@@ -7,6 +7,8 @@ import sysconfig
 from importlib.metadata import version
 from pathlib import Path
 
+from media import rtp_audio
+
 
 def describe() -> list[str]:
     """A line each."""
@@ -22,9 +24,10 @@ def describe() -> list[str]:
 
 
 def python() -> str:
-    """Its version, and how it was built: without profiles it is about 1.4 times slower at what we do.
+    """Its version, how it was built, and whether our hot path was (docker/compile.py).
 
-    Builds tell in their options, but not those of Debian and Ubuntu, which have profiles.
+    Without profiles it is about 1.4 times slower at what we do. Builds tell in their options, but not those of Debian
+    and Ubuntu, which have profiles.
     """
     profiled = "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS")) or sys.base_prefix == "/usr"
     how = (
@@ -32,7 +35,8 @@ def python() -> str:
         if profiled
         else "without profile-guided optimisation: about 1.4 times slower"
     )
-    return f"Python {platform.python_version()} ({sys.implementation.name}), built {how}"
+    hot_path = "interpreted" if rtp_audio.__file__.endswith(".py") else "compiled"
+    return f"Python {platform.python_version()} ({sys.implementation.name}), built {how}; hot path {hot_path}"
 
 
 def _lines(path: str) -> list[str]:

@@ -34,11 +34,13 @@ _decoder = msgspec.json.Decoder(Started | Caption | Clear | Mark | Ended | Error
 _encode = msgspec.json.Encoder().encode
 
 
-class Linear(Codec):
-    """Samples as they are; one for each rate."""
+class Linear:
+    """Samples as they are, as a `Codec`; one for each rate."""
 
-    name = "L16LE"
+    name: ClassVar[str] = "L16LE"
+    rate_hz: ClassVar[int]
     clock_hz: ClassVar[int] = 0  # no timestamps here
+    bytes_per_ms: ClassVar[int]
 
     def encode(self, frame: Pcm) -> bytes:
         return pcm_to_bytes(frame)

@@ -67,7 +67,7 @@ class Keys:
         if self._handshakes is not None and self._spawn is not None:
             self._spawn(_close(self._handshakes))
         self._handshakes = None
-        self._port.greets = agreed.fingerprint is not None and agreed.fingerprint.active
+        self._port.peer.greets = agreed.fingerprint is not None and agreed.fingerprint.active
         self.ready = self.plain = not any(wanted)
         if agreed.ours is not None and agreed.theirs is not None:
             self._srtp = Srtp.of(agreed.ours, agreed.theirs)
@@ -92,7 +92,7 @@ class Keys:
             if handshakes is self._handshakes:
                 self._srtp = srtp
                 self.ready = True
-                self._port.greets = False
+                self._port.peer.greets = False
             if not self._mux:
                 srtp = await rtcp.keys(HANDSHAKE_S)
                 if handshakes is self._handshakes:

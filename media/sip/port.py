@@ -1,33 +1,24 @@
-"""The sockets of one leg's RTP and RTCP, and whose packets are taken from them (RFC 3550, 11; RFC 4961)."""
+"""The sockets of one leg's RTP and RTCP (RFC 3550, 11), and how those of all legs are read together."""
 
 import asyncio
 import ipaddress
 import select
 import socket
-import struct
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from media.rtp import LOCK_PACKETS
+from media.sip.peer import TIMESPEC, Came, Peer, Received
 
 MAX_DATAGRAM_BYTES: Final = 2048
 MAX_AT_ONCE: Final = 64  # datagrams that one reading takes, so that a flood does not hold everybody up
-QUIET_MS: Final = 3000  # without a packet of the chosen source, another one may be chosen
 PORT_TRIES: Final = 100
 RECEIVE_BUFFER_BYTES: Final = 64 * 1024
-MAX_AGE_MS: Final = 1000  # of a packet that waits to be read, as far as that is believed: wall clocks jump
 
 _SO_TIMESTAMPNS: Final = 35  # Linux: the kernel notes when a packet came; Python has no name for it
-_TIMESPEC: Final = struct.Struct("@ll")
-_ANCILLARY_BYTES: Final = socket.CMSG_SPACE(_TIMESPEC.size)
-
-Address = tuple[str, int]
-Received = Callable[[bytes, int], bool]
-"""A packet, and when it came. Was it worth anything?"""
-Came = tuple[bytes, list[tuple[int, int, bytes]], int, tuple[str, int]]  # as `recvmsg` gives it
+_ANCILLARY_BYTES: Final = socket.CMSG_SPACE(TIMESPEC.size)
 
 
 class NoPort(OSError):
@@ -70,38 +61,9 @@ class Poll:
 
 
 class MediaPort:
-    """Even port for RTP, the next one for RTCP (RFC 3550, 11). What is read goes to the two callbacks.
+    """Even port for RTP, the next one for RTCP (RFC 3550, 11). What is read goes to its `peer`."""
 
-    Packets are taken from the negotiated address. As long as none comes from there, the first source that sends
-    several may take its place: a peer behind an address translation does not know its own address (RFC 4961). The
-    negotiated address takes it back with its first packet, and once anything of worth came, no other host may have it.
-    """
-
-    __slots__ = (
-        "_came",
-        "_candidate",
-        "_heard_ms",
-        "_locked",
-        "_loop",
-        "_mux",
-        "_negotiated",
-        "_now_ms",
-        "_paced",
-        "_poll",
-        "_report_to",
-        "_reported",
-        "_reports_heard",
-        "_rtcp",
-        "_rtp",
-        "_to",
-        "_worth",
-        "greets",
-        "moved",
-        "port",
-        "received",
-        "report_port",
-        "strays",
-    )
+    __slots__ = ("_came", "_loop", "_now_ms", "_paced", "_poll", "_rtcp", "_rtp", "peer", "port", "report_port")
 
     def __init__(
         self,
@@ -114,24 +76,11 @@ class MediaPort:
         poll: Poll | None = None,
     ) -> None:
         """Raises `NoPort`. `last_port` 0: the system chooses. `poll` is shared with the ports read at the same time."""
-        self.strays = 0
-        self.greets = False  # a DTLS handshake may be begun from anywhere: the certificate tells by whom
-        self.moved: Callable[[], None] = lambda: None  # told when another source is chosen
         self._now_ms = now_ms
         self._rtp, self._rtcp = _pair(host, first_port, last_port, start)
         self.port: int = self._rtp.getsockname()[1]
         self.report_port: int = self._rtcp.getsockname()[1]
-        self.received: Received = lambda data, arrived_ms: False  # may be set anew while it listens
-        self._reported: Callable[[bytes], None] = lambda data: None
-        self._mux = True
-        self._negotiated: Address = ("", 0)
-        self._report_to: Address | None = None
-        self._to: Address | None = None
-        self._locked: Address | None = None
-        self._heard_ms = 0  # when the chosen source was last heard
-        self._worth = False  # something that it sent was worth anything
-        self._reports_heard = False
-        self._candidate: tuple[Address, int] = (("", 0), 0)
+        self.peer = Peer()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._paced = False
         self._poll = poll or Poll()
@@ -139,9 +88,9 @@ class MediaPort:
 
     def listen(self, received: Received, reported: Callable[[bytes], None]) -> None:
         """From now on. What came before is thrown away, but for handshakes."""
-        self.received, self._reported = received, reported
+        self.peer.received, self.peer.reported = received, reported
         if self._loop is None:
-            if not self.greets:
+            if not self.peer.greets:
                 self._drain()
             self._loop = asyncio.get_running_loop()
             self._loop.add_reader(self._rtp.fileno(), self._read_now)
@@ -162,44 +111,29 @@ class MediaPort:
         if poll.read_ms != now_ms:
             poll.read(now_ms)  # whoever asks first asks for all
         if self._came:
-            self._take(now_ms, poll.read_ns)
+            self.peer.take(self._came, now_ms, poll.read_ns)
+            self._came.clear()
 
     def talk_to(self, host: str, port: int, report_port: int, *, mux: bool) -> None:
         """Where the peer says that it is."""
-        self._mux = mux
-        if (host, port) == self._negotiated:
-            return
-        self._negotiated = (host, port)
         usable = _usable(host) and (":" in host) == (self._rtp.family == socket.AF_INET6)
-        self._to = (host, port) if usable else None
-        self._report_to = (host, report_port) if usable else None
-        self._locked = None
-        self._worth = self._reports_heard = False
-        self._candidate = (("", 0), 0)
-
-    @property
-    def heard(self) -> bool:
-        """Whether anybody there sends to us, too."""
-        return self._locked is not None or self._reports_heard
-
-    @property
-    def address(self) -> Address | None:
-        """Where packets go."""
-        return self._to
+        self.peer.expect(host, port, report_port, mux=mux, usable=usable)
 
     def send(self, data: bytes) -> None:
-        if self._to is not None:
+        to = self.peer.address
+        if to is not None:
             try:
-                self._rtp.sendto(data, self._to)
+                self._rtp.sendto(data, to)
             except (OSError, OverflowError):  # a full buffer, or nobody there, or past the last port: RTP goes on
                 return
 
     def send_report(self, data: bytes) -> None:
-        if self._mux:
+        to = self.peer.report_address
+        if self.peer.mux:
             self.send(data)
-        elif self._report_to is not None:
+        elif to is not None:
             with suppress(OSError, OverflowError):
-                self._rtcp.sendto(data, self._report_to)
+                self._rtcp.sendto(data, to)
 
     def close(self) -> None:
         if self._loop is not None:
@@ -223,46 +157,10 @@ class MediaPort:
     def _read_now(self) -> None:
         """One packet that the loop says is there; of more it will say so again."""
         try:
-            self._came.append(self._rtp.recvmsg(MAX_DATAGRAM_BYTES, _ANCILLARY_BYTES))
+            came = self._rtp.recvmsg(MAX_DATAGRAM_BYTES, _ANCILLARY_BYTES)
         except OSError:
             return
-        self._take(self._now_ms(), time.time_ns())
-
-    def _take(self, now_ms: int, read_ns: int) -> None:
-        received, mux = self.received, self._mux
-        for data, ancillary, _, address in self._came:
-            chosen = address == self._locked or address[:2] == self._locked
-            if not chosen and not self._chosen(address[:2], data, now_ms):
-                self.strays += 1
-            elif mux and len(data) > 1 and 192 <= data[1] <= 223:
-                self._reported(data)  # RFC 5761, 4
-            elif received(data, now_ms - _age_ms(ancillary, read_ns)):
-                self._heard_ms = now_ms
-                self._worth = True
-        self._came.clear()
-
-    def _chosen(self, address: Address, data: bytes, now_ms: int) -> bool:
-        """Whether this is now whom we listen to, and talk to."""
-        stranger = address != self._negotiated
-        if stranger and self._locked is not None:
-            known = address[0] in (self._locked[0], self._negotiated[0])
-            if now_ms - self._heard_ms < QUIET_MS or (self._worth and not known):
-                return False
-        if stranger and not (self.greets and self._locked is None and data and 20 <= data[0] <= 63):
-            if not data or not 0x80 <= data[0] <= 0xBF:  # RFC 7983, 7
-                return False
-            before, count = self._candidate
-            count = count + 1 if before == address else 1
-            self._candidate = address, count
-            if count < LOCK_PACKETS:
-                return False
-        if self._locked is not None:
-            self.moved()
-        self._locked = self._to = address
-        self._heard_ms, self._worth = now_ms, False
-        if self._report_to is not None and self._report_to[0] != address[0]:
-            self._report_to = address[0], address[1] + 1
-        return True
+        self.peer.take([came], self._now_ms(), time.time_ns())
 
     def _read_report(self) -> None:
         for _ in range(MAX_AT_ONCE):
@@ -270,22 +168,7 @@ class MediaPort:
                 data, address = self._rtcp.recvfrom(MAX_DATAGRAM_BYTES)
             except OSError:
                 return
-            source = self._locked or self._negotiated
-            if address[0] == source[0]:
-                self._report_to = address[:2]
-                self._reports_heard = True
-                self._reported(data)
-
-
-def _age_ms(ancillary: list[tuple[int, int, bytes]], read_ns: int) -> int:
-    """For how long a packet has waited; 0 where the system does not say."""
-    if not ancillary:
-        return 0
-    seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
-    age_ms: int = (read_ns - nanoseconds) // 1_000_000 - seconds * 1000
-    if age_ms < 0:
-        return 0
-    return age_ms if age_ms < MAX_AGE_MS else MAX_AGE_MS
+            self.peer.take_report(data, address)
 
 
 def _pair(host: str, first_port: int, last_port: int, start: int) -> tuple[socket.socket, socket.socket]:

@@ -84,7 +84,7 @@ class Session:
         self._asked = False  # whether the peer is there
         self._mute = False
         self._since_ms = 0  # that the peer's address is what it is
-        port.moved = self._moved
+        port.peer.moved = self._moved
         self._loop = asyncio.get_running_loop()
 
     def _finish(self) -> None:
@@ -180,7 +180,7 @@ class Session:
         send = self.port.send if plain else self._keys.send
         stream.heard = leg.receive if agreed.sends else _nobody
         stream.transmit = send if agreed.sends and not self._mute else _nowhere
-        self.port.received = stream.rtp if plain and agreed.hears else self._rtp
+        self.port.peer.received = stream.rtp if plain and agreed.hears else self._rtp
 
     def _note_sequence(self) -> None:
         if self.audio_stream is not None:
@@ -237,7 +237,7 @@ class Session:
         A peer may name any address. Its own is proven by its ACK, another one by packets that come from there.
         """
         dialog = self.call.dialog if self.call is not None else None
-        if dialog is None or self.port.heard or agreed.host == dialog.hop.host:
+        if dialog is None or self.port.peer.heard or agreed.host == dialog.hop.host:
             return False
         return _is_this_machine(agreed.host) or self._time_ms() - self._since_ms > UNPROVEN_MS
 
@@ -400,7 +400,7 @@ class Session:
         """The leg is gone; the dialog is not, and whoever is at its other end may come back."""
         self._note_sequence()
         leg, self.leg, self.audio_stream = self.leg, None, None
-        self.port.received = self._rtp
+        self.port.peer.received = self._rtp
         if leg is not None:
             leg.gone(goodbye=False)
 

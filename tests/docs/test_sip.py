@@ -31,7 +31,7 @@ from media.sip import (
     legs,
     message,
     outbound,
-    port,
+    peer,
     refer,
     refresh,
     registration,
@@ -145,7 +145,7 @@ def test_other_numbers_are_those_of_the_code() -> None:
     assert f"at most {referral.ANSWER_MS // 1000} s" in told("Calls that are handed over")
     assert f"at most {referral.MAX_REFERRALS} in a call" in told("Calls that are handed over")
     assert f"{rtp.LOCK_PACKETS} of one address in a row" in told("NAT and public addresses")
-    assert f"silent for {port.QUIET_MS // 1000} s" in told("NAT and public addresses")
+    assert f"silent for {peer.QUIET_MS // 1000} s" in told("NAT and public addresses")
     assert f"after {keys.HANDSHAKE_S} s" in told("SRTP")
     assert f"Packets have {MIN_PACKET_MS} to {MAX_PACKET_MS} ms" in told("Codecs")
     assert f"Up to {dials.MAX_WAYS} places" in told("Calling out")

@@ -1,6 +1,7 @@
 """Opus: sound kept, losses repaired, silence small, and any peer's packets, legal or not."""
 
 import ctypes.util
+import importlib.util
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -265,11 +266,19 @@ def _no_library() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_no_library")
-def test_without_a_library_there_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("found", ["no library", "another library", "a file that is gone", "nothing"])
+def test_without_a_library_there_is_one_clear_error(
+    found: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     not_a_library = tmp_path / "libopus.so"
     not_a_library.write_text("no library")
-    other = ctypes.util.find_library("m") or str(not_a_library)
-    monkeypatch.setattr(opus, "_candidates", lambda: iter([str(not_a_library), other, str(tmp_path / "none.so")]))
+    path = {
+        "no library": str(not_a_library),
+        "another library": ctypes.util.find_library("m"),
+        "a file that is gone": str(tmp_path / "none.so"),
+    }.get(found)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)  # no PyAV
+    monkeypatch.setattr(ctypes.util, "find_library", lambda name: path)
     assert not opus.available()
     with pytest.raises(OpusUnavailable, match="libopus"):
         Opus()

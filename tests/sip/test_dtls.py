@@ -347,7 +347,7 @@ async def test_whoever_begins_may_do_so_from_behind_an_address_translation() -> 
         one.follow(other, active=True, host="192.0.2.7", port=4000)
         other.follow(one, active=False)
         await until(lambda: one.keys.ready and other.keys.ready)
-        assert one.port.address == (HOST, other.port.port)
+        assert one.port.peer.address == (HOST, other.port.port)
         await hear_each_other(one, other)
 
 

@@ -107,6 +107,6 @@ async def test_a_telephone_behind_a_router_opens_the_way(tmp_path: Path) -> None
             assert len(keys.unprotect(data)) < len(data)
         with pytest.raises(SrtpError):
             keys.unprotect(heard[0])
-        assert session(server).port.strays == 0
+        assert session(server).port.peer.strays == 0
         assert nat.shut_out == []
         await shaking.close()

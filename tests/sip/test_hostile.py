@@ -21,7 +21,7 @@ from media.leg import CloseCode
 from media.sip import admission, streams
 from media.sip import guard as guards
 from media.sip import message as sip
-from media.sip import port as ports
+from media.sip import peer as peers
 from media.sip import session as sessions
 from media.sip.auth import Answerer, Credentials
 from media.sip.guard import MAX_UNKNOWN_PER_S, Trust
@@ -439,7 +439,7 @@ async def test_addresses_that_nobody_has_are_sent_nothing(tmp_path: Path, host: 
     async with running(tmp_path, flows=[TALK], sip_port=0) as server, opened() as phone:
         await called(server, phone, SDP.format(host, 4000))
         await asyncio.sleep(QUIET_S)
-        assert session(server).port.address is None
+        assert session(server).port.peer.address is None
 
 
 HEAD = SDP.partition("m=")[0].format(LOCALHOST)
@@ -515,7 +515,7 @@ async def test_a_storm_of_changes_ends_no_call(tmp_path: Path, changes: int) -> 
 
 
 async def test_who_sprays_packets_keeps_no_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ports, "QUIET_MS", 100)
+    monkeypatch.setattr(peers, "QUIET_MS", 100)
     async with (
         running(tmp_path, flows=[TALK], sip_port=0) as server,
         opened() as phone,
@@ -531,16 +531,16 @@ async def test_who_sprays_packets_keeps_no_call(tmp_path: Path, monkeypatch: pyt
         for _ in range(5):
             ear.send(right.packet(), port.port)
             await asyncio.sleep(0.02)
-        await server.until(lambda: port.address == (LOCALHOST, ear.port))
+        await server.until(lambda: port.peer.address == (LOCALHOST, ear.port))
         stream = session(server).audio_stream
         assert stream is not None
         await server.until(lambda: stream.receiver.ssrc == right.ssrc)
         await asyncio.sleep(QUIET_S)
-        had, strays = len(thief.came), port.strays
+        had, strays = len(thief.came), port.peer.strays
         for _ in range(10):
             thief.send(stolen.packet(), port.port)
             await asyncio.sleep(0.02)
-        await server.until(lambda: port.strays == strays + 10)
+        await server.until(lambda: port.peer.strays == strays + 10)
         assert len(thief.came) == had
         assert stream.receiver.ssrc == right.ssrc
 
@@ -574,7 +574,7 @@ async def test_who_does_not_know_the_tags_gets_nothing(tmp_path: Path) -> None:
         assert {status(one) for one in final(thief)} == {481}
         (talking,) = gate(server).sessions
         assert talking.leg is not None
-        assert talking.port.address == (LOCALHOST, phone.port)
+        assert talking.port.peer.address == (LOCALHOST, phone.port)
         phone.send(
             message("REFER", to_tag=tag, call_id="c", sequence=60, more="Refer-To: <sip:+900@x>\r\n"), gate(server).port
         )

@@ -53,13 +53,13 @@ async def test_packets_of_others_are_counted_and_never_answered(tmp_path: Path) 
             other_port.send(impostor.packet(), phone.media_port)
             other_host.send(impostor.packet(), phone.media_port)
             await talk(ear, source, phone.media_port, 1)
-        await server.until(lambda: port.strays == 40)
+        await server.until(lambda: port.peer.strays == 40)
         heard = len(ear.came)
         await server.until(lambda: len(ear.came) > heard + 5)
         assert not other_port.came
         assert not other_host.came
         assert stream_of(server).receiver.ssrc == source.ssrc
-        assert port.address == ("127.0.0.1", ear.port)
+        assert port.peer.address == ("127.0.0.1", ear.port)
         assert (await phone.bye()) == "SIP/2.0 200 OK"
 
 
