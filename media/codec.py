@@ -200,13 +200,13 @@ class Stateless:
 class _G711(Stateless):
     """8 kHz, a byte a sample (ITU-T G.711)."""
 
-    rate_hz = 8000
-    clock_hz = 8000
-    bytes_per_ms = 8
+    rate_hz: ClassVar[int] = 8000
+    clock_hz: ClassVar[int] = 8000
+    bytes_per_ms: ClassVar[int] = 8
 
 
 class Pcmu(_G711, Codec):
-    name = "PCMU"
+    name: ClassVar[str] = "PCMU"
 
     def encode(self, frame: Pcm) -> bytes:
         return pcm_to_ulaw(frame)
@@ -218,7 +218,7 @@ class Pcmu(_G711, Codec):
 
 
 class Pcma(_G711, Codec):
-    name = "PCMA"
+    name: ClassVar[str] = "PCMA"
 
     def encode(self, frame: Pcm) -> bytes:
         return pcm_to_alaw(frame)

@@ -1,6 +1,6 @@
 """G.722 (ITU-T G.722 at 64 kbit/s, RFC 3551, 4.5.2) by FFmpeg, through PyAV."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import av
 import numpy as np
@@ -13,10 +13,10 @@ from media.codec import MAX_PACKET_MS, Codec, Concealer, PayloadError
 class G722(Codec):
     """16 kHz, of which RTP counts only half: an error that RFC 3551 keeps on purpose. The sound comes 1.4 ms later."""
 
-    name = "G722"
-    rate_hz = 16_000
-    clock_hz = 8000
-    bytes_per_ms = 8
+    name: ClassVar[str] = "G722"
+    rate_hz: ClassVar[int] = 16_000
+    clock_hz: ClassVar[int] = 8000
+    bytes_per_ms: ClassVar[int] = 8
 
     def __init__(self) -> None:
         self.reset()

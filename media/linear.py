@@ -13,7 +13,7 @@ _SAMPLE_BYTES = 2
 class _Linear(Stateless, Codec):
     """16-bit samples in network byte order, mono (RFC 3551, 4.5.11)."""
 
-    name = "L16"
+    name: ClassVar[str] = "L16"
     rate_hz: ClassVar[int]
     clock_hz: ClassVar[int]
     bytes_per_ms: ClassVar[int]
@@ -30,14 +30,14 @@ class _Linear(Stateless, Codec):
 class L16(_Linear):
     """At a telephone's bandwidth."""
 
-    rate_hz = 8000
-    clock_hz = 8000
-    bytes_per_ms = 16
+    rate_hz: ClassVar[int] = 8000
+    clock_hz: ClassVar[int] = 8000
+    bytes_per_ms: ClassVar[int] = 16
 
 
 class L16Wide(_Linear):
     """At twice that."""
 
-    rate_hz = 16_000
-    clock_hz = 16_000
-    bytes_per_ms = 32
+    rate_hz: ClassVar[int] = 16_000
+    clock_hz: ClassVar[int] = 16_000
+    bytes_per_ms: ClassVar[int] = 32

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,9 +53,9 @@ class Opus(Codec):
     at most `DTX_BYTES`, which the sender may skip, and one that is longer now and then.
     """
 
-    name = "opus"
-    rate_hz = 16_000
-    clock_hz = 48_000
+    name: ClassVar[str] = "opus"
+    rate_hz: ClassVar[int] = 16_000
+    clock_hz: ClassVar[int] = 48_000
 
     def __init__(
         self, *, bitrate_bps: int = BITRATE_BPS, loss_percent: int = LOSS_PERCENT, fec: bool = True, dtx: bool = True
