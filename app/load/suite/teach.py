@@ -1,4 +1,4 @@
-"""`python -m app.load.suite.teach FILE` makes the weights of `app/providers/sounding.py`; it takes some ten minutes."""
+"""`python -m app.load.suite.teach FILE` makes the weights of `app/providers/sounding.py`; it takes two minutes."""
 
 import argparse
 import asyncio
