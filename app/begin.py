@@ -4,10 +4,11 @@ import signal
 
 
 def main() -> None:
-    answer = signal.getsignal(signal.SIGINT)
-    if answer is signal.default_int_handler:  # else whoever started us wants no interrupts
+    heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else whoever started us wants none
+    if heeded:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from app.cli import main as command  # takes half a second
 
-    signal.signal(signal.SIGINT, answer)
+    if heeded:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     command()

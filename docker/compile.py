@@ -2,7 +2,8 @@
 
 Its modules are plain Python with types, so mypyc can make machine code of them. That is a choice and no need: without
 it the same modules run as they are, and calls cost about a tenth more. It wants a C compiler, mypy and setuptools.
-The compiled modules are put beside their sources and are taken first, so FOLDER is an installation or a copy.
+The compiled modules are put beside their sources and are taken first, whatever becomes of those. So FOLDER is made anew
+for each version: an image's installation, or a copy.
 """
 
 import argparse
@@ -44,13 +45,16 @@ PATIENCE_S: Final = 600
 
 
 def compile_in(folder: Path, *, quickly: bool = False) -> None:
-    """`quickly`: for a test, which does not need quick code. Raises `RuntimeError` with the compiler's words."""
+    """All of them or none. `quickly`: for a test, which does not need quick code.
+
+    Raises `RuntimeError` with the compiler's words, and `OSError` where there is no room for what it made.
+    """
     sources = [f"media/{module}.py" for module in MODULES]
     missing = [source for source in sources if not (folder / source).is_file()]
     if missing:
         raise RuntimeError(f"{folder} has no {missing[0]}: name the folder that holds media")
     if (folder / ".git").exists():
-        raise RuntimeError(f"{folder} is a work tree, whose sources change: name a copy, or an installation")
+        raise RuntimeError(f"{folder} is a work tree, whose sources change: name a copy")
     with tempfile.TemporaryDirectory() as workshop:
         shutil.copytree(folder / "media", Path(workshop, "media"), ignore=shutil.ignore_patterns("__pycache__", *MADE))
         done = subprocess.run(
@@ -66,9 +70,14 @@ def compile_in(folder: Path, *, quickly: bool = False) -> None:
         if done.returncode:
             raise RuntimeError((done.stderr or done.stdout).strip())
         shutil.rmtree(Path(workshop, "build"))
-        for pattern in MADE:
-            for made in Path(workshop).rglob(pattern):
-                shutil.copy(made, folder / made.relative_to(workshop))
+        made = [found.relative_to(workshop) for pattern in MADE for found in Path(workshop).rglob(pattern)]
+        try:
+            for one in made:
+                shutil.copy(workshop / one, folder / one)
+        except OSError:
+            for one in made:
+                (folder / one).unlink(missing_ok=True)
+            raise
 
 
 def main() -> None:
@@ -77,7 +86,9 @@ def main() -> None:
     folder = parser.parse_args().folder
     try:
         compile_in(folder)
-    except RuntimeError as error:
+    except subprocess.TimeoutExpired:
+        sys.exit(f"compile.py: the compiler took more than {PATIENCE_S} s")
+    except (OSError, RuntimeError) as error:
         sys.exit(f"compile.py: {error}")
     sys.stdout.write(f"{len(MODULES)} modules of {folder / 'media'} are compiled\n")
 

@@ -4,6 +4,7 @@ A second opinion beside the recogniser's, which knows single short words badly: 
 length and one colour, through a small network. `app/load/suite/teach.py` makes its weights; it heard espeak alone.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -72,12 +73,16 @@ def log_odds(pcm: Pcm, rate_hz: int) -> float:
     `pcm` is an utterance from its pre-roll on, of which the first `HEARD_MS` count.
     """
     bands = mel_bands(pcm[: rate_hz * HEARD_MS // 1000], rate_hz)
-    scale, *layers = _network()
+    return round(min(max(judged(bands, _network()), -MAX_LOG_ODDS), MAX_LOG_ODDS), 2)
+
+
+def judged(bands: Floats, network: Sequence[Floats]) -> float:
+    """What a network says of mel bands, as natural logarithm without bounds. Its layers are those of the file."""
+    scale, *layers = network
     x = (features(bands) - scale[0]) / scale[1]
     for layer in layers[:-1]:
         x = np.maximum(x @ layer[:-1] + layer[-1], 0)
-    odds = float((x @ layers[-1][:-1] + layers[-1][-1])[0])
-    return round(min(max(odds, -MAX_LOG_ODDS), MAX_LOG_ODDS), 2)
+    return float((x @ layers[-1][:-1] + layers[-1][-1])[0])
 
 
 def mel_bands(pcm: Pcm, rate_hz: int) -> Floats:

@@ -28,13 +28,13 @@ class Peer:
         "_candidate",
         "_heard_ms",
         "_locked",
-        "_mux",
         "_negotiated",
         "_reports_heard",
         "_worth",
         "address",
         "greets",
         "moved",
+        "mux",
         "received",
         "report_address",
         "reported",
@@ -49,7 +49,7 @@ class Peer:
         self.reported: Callable[[bytes], None] = _nobody  # and of each of RTCP
         self.address: Address | None = None  # where packets go
         self.report_address: Address | None = None
-        self._mux = True
+        self.mux = True  # RTCP goes where RTP goes (RFC 5761)
         self._negotiated: Address = ("", 0)
         self._locked: Address | None = None
         self._heard_ms = 0  # when the chosen source was last heard
@@ -62,14 +62,9 @@ class Peer:
         """Whether anybody there sends to us, too."""
         return self._locked is not None or self._reports_heard
 
-    @property
-    def mux(self) -> bool:
-        """RTCP goes where RTP goes (RFC 5761)."""
-        return self._mux
-
     def expect(self, host: str, port: int, report_port: int, *, mux: bool, usable: bool) -> None:
         """Where the peer says that it is. `usable`: something may be sent there."""
-        self._mux = mux
+        self.mux = mux
         if (host, port) == self._negotiated:
             return
         self._negotiated = (host, port)
@@ -81,7 +76,7 @@ class Peer:
 
     def take(self, came: list[Came], now_ms: int, read_ns: int) -> None:
         """What came by RTP's port. `read_ns`: when it was read, since 1970."""
-        received, mux = self.received, self._mux
+        received, mux = self.received, self.mux
         for data, ancillary, _, address in came:
             chosen = address == self._locked or address[:2] == self._locked
             if not chosen and not self._chosen(address[:2], data, now_ms):

@@ -1,10 +1,12 @@
 """What the image runs: the hot path, compiled. It does what its sources do, as their own tests say."""
 
+import errno
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -86,6 +88,30 @@ def test_a_folder_without_media_is_told(tmp_path: Path) -> None:
     done = python(tmp_path, str(ROOT / "docker" / "compile.py"), str(tmp_path))
     assert done.returncode == 1
     assert "media/audio.py" in done.stderr
+
+
+def test_without_room_nothing_of_it_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(ROOT / "media", tmp_path / "media", ignore=shutil.ignore_patterns("__pycache__"))
+    before = sorted(tmp_path.rglob("*"))
+    compile_py = compiler()
+    made = ("digits.so", "ear.so", "vad.so")
+
+    def compiled(command: list[str], *, cwd: str, **options: object) -> subprocess.CompletedProcess[str]:
+        Path(cwd, "build").mkdir()
+        for name in made:
+            Path(cwd, "media", name).write_bytes(bytes(1000))
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    def full(source: Path, target: Path, copy: Callable[..., object] = shutil.copy) -> None:
+        copy(source, target)
+        if len(list(target.parent.glob("*.so"))) == len(made) - 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(compile_py.subprocess, "run", compiled)
+    monkeypatch.setattr(compile_py.shutil, "copy", full)
+    with pytest.raises(OSError, match="No space left"):
+        compile_py.compile_in(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_what_the_compiler_says_is_passed_on(tmp_path: Path) -> None:

@@ -19,17 +19,9 @@ def heard() -> list[teach.Clip]:
     return asyncio.run(teach.clips(TAUGHT + HELD_OUT))
 
 
-def odds(network: list[teach.Floats], clip: teach.Clip) -> float:
-    scale, *layers = network
-    x = (sounding.features(clip.bands) - scale[0]) / scale[1]
-    for layer in layers[:-1]:
-        x = np.maximum(x @ layer[:-1] + layer[-1], 0)
-    return float((x @ layers[-1][:-1] + layers[-1][-1])[0])
-
-
 def test_a_few_clips_teach_more_than_chance(heard: list[teach.Clip]) -> None:
     network = teach.taught(heard[:-HELD_OUT])
-    right = [(odds(network, clip) > 0) == clip.is_words for clip in heard[-HELD_OUT:]]
+    right = [(sounding.judged(clip.bands, network) > 0) == clip.is_words for clip in heard[-HELD_OUT:]]
     assert np.mean(right) > 0.75
     assert 0.3 < np.mean([clip.is_words for clip in heard]) < 0.7
 
