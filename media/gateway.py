@@ -91,8 +91,8 @@ class Refused(Exception):
         self.reason = reason
 
 
-class Overloaded(Refused):
-    """One more call would harm those that are live. Another server may take it, and this one a little later."""
+class Unavailable(Refused):
+    """No call can be taken here and now. Another server may take it, and this one a little later."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(CloseCode.busy, reason)

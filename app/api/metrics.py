@@ -234,7 +234,7 @@ def _calls(sources: Sources) -> Iterator[tuple[str, Iterable[Row]]]:
         live[labels] = live.get(labels, 0) + 1
     yield "voicegate_calls_live", live.items()
     yield "voicegate_calls_max", [((), registry.max_calls)]
-    yield "voicegate_admits", [((), registry.admits)]
+    yield "voicegate_admits", [((), registry.admits and sources.writer.error is None)]
     yield "voicegate_load_ratio", [((), registry.capacity.load)]
     yield "voicegate_draining", [((), registry.draining)]
     yield "voicegate_calls_begun_total", metrics.begun.items()

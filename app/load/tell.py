@@ -74,9 +74,9 @@ HINTS: Final[Mapping[str, str]] = {
     "refused 401": "it asks who is calling: --token, by SIP --user and LOAD_PASSWORD",
     "refused 403": "it does not let this caller in: --token, by SIP --user and LOAD_PASSWORD",
     "refused 404": "it takes no calls at this path, or has no such flow",
-    "refused busy": "it has as many calls as it takes, or more than it bears",
+    "refused busy": "it has as many calls as it takes, or more than it bears; or its /health says why it takes none",
     "refused internal-error": "something is wrong with it: its /health and its log say what",
-    "refused 503": "it has as many calls as it takes, or more than it bears",
+    "refused 503": "it has as many calls as it takes, or more than it bears; or its /health says why it takes none",
 }
 """What a person may look at, by kind of error."""
 

@@ -21,7 +21,7 @@ from app.runtime.actor import DECLINED, UNSUPPORTED, CallActor, Handing
 from app.runtime.guest import Guest
 from app.runtime.line import UNAVAILABLE, Heir
 from app.runtime.registry import Full
-from app.runtime.switchboard import Switchboard
+from app.runtime.switchboard import UNRECORDED, Switchboard
 from flows import template
 from flows.model import Value
 from flows.template import TemplateError
@@ -116,8 +116,7 @@ class Outbound:
             )
         except (Full, Refused, StoreError) as error:
             await self._settled(charge, 0.0)
-            reason = error.reason if isinstance(error, Refused) else str(error)
-            raise NotPlaced("busy" if isinstance(error, Full) else "way", reason, forbidden=False) from error
+            raise _not_begun(error) from error
         return Underway(actor.call, self._group.create_task(self._settle(charge, over)))
 
     def hand_over(self, actor: CallActor, order: Handing) -> None:
@@ -325,6 +324,16 @@ def _fact(order: Order, permit: Permit) -> CallPlaced:
         detect=order.detect,
         slots=dict(order.slots),
     )
+
+
+def _not_begun(error: Full | Refused | StoreError) -> NotPlaced:
+    match error:
+        case Full():
+            return NotPlaced("busy", str(error), forbidden=False)
+        case Refused(reason=reason):
+            return NotPlaced("way", reason, forbidden=False)
+        case StoreError():
+            return NotPlaced("journal", UNRECORDED, forbidden=False)
 
 
 def outcome_of(record: Cdr | None) -> Outcome:

@@ -18,7 +18,7 @@ from app.runtime.line import Follow, Heir, Line, Recording
 from app.runtime.registry import OVERLOAD, Full, Registry
 from flows import load
 from flows.model import Flow
-from media.gateway import Admission, Dial, Dialler, LegRequest, Overloaded, Redirect, Refused
+from media.gateway import Admission, Dial, Dialler, LegRequest, Redirect, Refused, Unavailable
 from media.leg import CloseCode
 
 
@@ -34,6 +34,8 @@ Ended = Callable[[CallActor], None]
 
 OUTBOUND = "outbound"
 """As whose calls ours are counted."""
+
+UNRECORDED = "no call can be recorded now"
 
 GRACE_MS = 2000
 
@@ -94,10 +96,7 @@ class Switchboard:
         if request.resume:
             raise Refused(CloseCode.unauthorized, "this call cannot be resumed: it has ended, or the token was used")
         self.turn_away(request)
-        try:
-            actor = self.start(self._flows[self._route(request)], request.source)
-        except StoreError as error:
-            raise Refused(CloseCode.internal_error, "no call can be recorded now") from error
+        actor = self.start(self._flows[self._route(request)], request.source)
         started = CallStarted(actor.call, request.transport, request.caller or name, request.called)
         return self._admission(actor, request, started)
 
@@ -105,11 +104,19 @@ class Switchboard:
         if request.resume or request.listen:
             return
         try:
-            self._registry.check(request.source)
+            self._check(request.source)
+        except StoreError as error:
+            raise Unavailable(UNRECORDED) from error
         except Full as error:
             if error.rule == OVERLOAD:
-                raise Overloaded(str(error)) from error
+                raise Unavailable(str(error)) from error
             raise Refused(CloseCode.busy, str(error)) from error
+
+    def _check(self, address: str) -> None:
+        """Raises `Full` and `StoreError` where no call can begin."""
+        if self._writer.error is not None:
+            raise self._writer.error
+        self._registry.check(address)
 
     def _listener(self, call: str, name: str) -> Admission:
         actor = self._registry.get(call)
@@ -120,8 +127,7 @@ class Switchboard:
 
     def start(self, flow: Flow, address: str, ended: Ended | None = None) -> CallActor:
         """A new call with its journal begun. Raises `Full` and `StoreError`."""
-        if self._writer.error is not None:
-            raise self._writer.error
+        self._check(address)
         call = self._new_id()
         encoded = load.flow_bytes(flow)
         header = CallHeader(call, flow.name, load.flow_hash(flow), CORE_VERSION, 1, self._clock.wall_iso())

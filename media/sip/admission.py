@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Final
 
-from media.gateway import LegRequest, Overloaded, Refused
+from media.gateway import LegRequest, Refused, Unavailable
 from media.leg import CloseCode
 from media.sdp import SdpError
 from media.sip.agent import Agent
@@ -55,7 +55,7 @@ class Admissions:
             with ExitStack() as waiting:
                 waiting.enter_context(self._legs.reception.place(call.source.host))
                 await self._answer(call, user, waiting)
-        except Overloaded as error:
+        except Unavailable as error:
             self._reject(call, 503, error.reason)
         except Refused as error:
             self._reject(call, _CODES.get(error.code, 480), error.reason)

@@ -17,10 +17,12 @@ from app import main
 from app.core.events import CallFailed
 from app.demo.backend import clinic_backend
 from app.demo.clinic import appointments
+from app.runtime.switchboard import UNRECORDED
 from app.store.sqlite import SqliteStore
 from tests.cli.process import serving
 from tests.e2e.clients import dial, ringing
-from tests.e2e.server import LECTURE, TALK, Server, running
+from tests.e2e.server import LECTURE, PATIENCE_S, TALK, Server, running
+from tests.e2e.test_overload import refused_everywhere
 from tests.e2e.typist import Typist
 
 
@@ -56,6 +58,12 @@ async def health(server: Server) -> tuple[int, str]:
         return answer.status, (await answer.json())["status"]
 
 
+async def until_health(server: Server, wanted: tuple[int, str]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while await health(server) != wanted:  # noqa: ASYNC110 - another thread makes it so
+            await asyncio.sleep(0.02)
+
+
 @pytest.mark.parametrize(("question", "tool"), [("is that right", "find_patient"), ("shall i book", "book")])
 async def test_nothing_acts_unrecorded(tmp_path: Path, question: str, tool: str) -> None:
     database = tmp_path / "clinic.sqlite"
@@ -74,7 +82,7 @@ async def test_nothing_acts_unrecorded(tmp_path: Path, question: str, tool: str)
             assert appointments(database) == []
             assert await health(server) == (503, "journal")
             async with ringing(server.ws("/ws/audio/clinic")) as late:
-                assert await late.until_closed() == (1011, "no call can be recorded now")
+                assert await late.until_closed() == (4503, "no call can be recorded now")
 
             assert neighbour.closed is None
             await neighbour.type("monday")
@@ -90,6 +98,34 @@ async def test_nothing_acts_unrecorded(tmp_path: Path, question: str, tool: str)
                 assert server.replayed(call).phase == "ended", "nothing of it is lost"
             assert not server.facts(CallFailed)
             assert await health(server) == (200, "ok")
+
+
+async def test_callers_are_turned_away_everywhere_until_the_journal_works_again(tmp_path: Path) -> None:
+    with disk():
+        async with (
+            running(tmp_path, flows=[TALK], sip_port=0, media_host="127.0.0.1", dial_allow=["@127.0.0.1"]) as server,
+            aiohttp.ClientSession(server.url) as http,
+            dial(server.ws("/ws/audio")) as caller,
+        ):
+            Disk.opened.fail()
+            await caller.key("1")
+            await until_health(server, (503, "journal"))
+            await refused_everywhere(server, http, UNRECORDED)
+            async with http.get("/ready") as ready:
+                assert (ready.status, int(ready.headers["Retry-After"]) > 0) == (503, True)
+            async with http.get("/metrics") as page:
+                lines = (await page.text()).splitlines()
+            assert {"voicegate_admits 0.0", "voicegate_journal_failing 1.0"} <= set(lines)
+            for transport in ("audio", "twilio", "webrtc", "sip"):
+                assert f'voicegate_calls_refused_total{{reason="journal",transport="{transport}"}} 1.0' in lines
+            async with http.post("/api/calls", json={"to": "sip:desk@127.0.0.1"}) as ordered:
+                assert (ordered.status, (await ordered.json())["detail"]) == (503, f"journal: {UNRECORDED}")
+
+            Disk.opened.work()
+            await until_health(server, (200, "ok"))
+            assert caller.closed is None
+            async with dial(server.ws("/ws/audio")):
+                pass
 
 
 async def test_a_server_whose_journal_stays_broken_still_stops(tmp_path: Path) -> None:
