@@ -62,6 +62,7 @@ class Guard:
         self._store = store
         self._zone = zone
         self._day = ""
+        self._unsettled: dict[int, int | None] = {}  # calls that are over, and what they cost
 
     def admit(self, to: str, now_s: float) -> Permit | Refused:
         """Count and reserve one call now. `now_s`: seconds since 1970. Raises `StoreError`: then place no call."""
@@ -79,6 +80,7 @@ class Guard:
         if day != self._day:
             self._store.forget_days(day_of(now_s - KEEP_S, self._zone))
             self._day = day
+        self._settle()  # what is over must not count against those that come
         call = self._store.reserve(day, address.key, quote.reserve_micros, now_s, judge)
         if isinstance(call, int):
             return Permit(call, address, quote)
@@ -87,6 +89,16 @@ class Guard:
         return Refused(call, now_s + WAIT_S if call.rule in FOR_NOW else None)
 
     def settle(self, permit: Permit, talked_s: float | None) -> None:
-        """The call is over. `talked_s` from its answer on, 0 without one; None if nobody knows: it costs the most."""
+        """The call is over. `talked_s` from its answer on, 0 without one; None if nobody knows: it costs the most.
+
+        Where it raises `StoreError`, it is done by the next that the store takes.
+        """
         cost = None if talked_s is None else cost_micros(permit.quote.minute_micros, talked_s)
-        self._store.settle(permit.call, cost)
+        self._unsettled[permit.call] = cost
+        self._settle()
+
+    def _settle(self) -> None:
+        """Several threads may do the same at once: settling twice changes nothing."""
+        for call, cost in list(self._unsettled.items()):
+            self._store.settle(call, cost)
+            self._unsettled.pop(call, None)

@@ -1,6 +1,8 @@
 """The door for outbound calls, with the real file."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -105,6 +107,21 @@ def test_whom_we_called_is_forgotten(store: DialStore) -> None:
     door.settle(permit(door.admit(TO, NOW_S + 3 * 86_400)), 1.0)
     assert store.used("2030-01-31").calls == 0
     assert store.used("2030-02-01").calls == 1
+
+
+def test_a_call_that_could_not_be_settled_is_settled_before_the_next(store: DialStore, tmp_path: Path) -> None:
+    door = guard(store, concurrent=1)
+    given = permit(door.admit(TO, NOW_S))
+    with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as other:
+        other.execute("CREATE TRIGGER refuse BEFORE UPDATE ON calls BEGIN SELECT RAISE (FAIL, 'full'); END")
+        with pytest.raises(StoreError, match="full"):
+            door.settle(given, 0.0)
+        with pytest.raises(StoreError, match="full"):
+            door.admit(TO, NOW_S + 1)
+        other.execute("DROP TRIGGER refuse")
+    permit(door.admit(TO, NOW_S + 1))
+    used = store.used("2030-01-31")
+    assert (used.live, used.spent_micros) == (1, 200)
 
 
 def test_nothing_is_placed_that_cannot_be_counted(store: DialStore) -> None:
