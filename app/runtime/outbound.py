@@ -5,8 +5,10 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar, TypeVarTuple
 
 from app.core.cdr import Cdr
 from app.core.effects import CallInstead, DialLeg, ReferCaller
@@ -30,6 +32,9 @@ from media.leg import Leg
 
 TRYING = 100  # of SIP
 REDIRECT_PAUSE_S = 1.0  # for the rule that calls begin one after the other, before a redirection is asked for again
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 log = logging.getLogger(__name__)
 
@@ -77,11 +82,14 @@ class Outbound:
         self._now_s = now_s
         self._group: asyncio.TaskGroup | None = None
         self._stopping = asyncio.Event()
+        # The loop's own threads look names up for live calls, and must not wait for the guard's file.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outbound")
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as self._group:
             await self._stopping.wait()
         self._group = None
+        self._thread.shutdown(wait=False)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -98,7 +106,7 @@ class Outbound:
         if self._group is None or self._stopping.is_set():
             raise NotPlaced("stopping", "the server is about to stop", forbidden=False)
         try:
-            permit = await asyncio.to_thread(self._guard.admit, order.to, self._now_s())
+            permit = await self._ask(self._guard.admit, order.to, self._now_s())
         except StoreError as error:
             raise NotPlaced("journal", "calls cannot be counted now", forbidden=False) from error
         if isinstance(permit, Forbidden):
@@ -130,7 +138,7 @@ class Outbound:
         try:
             # What a caller's side names is taken as it is: only a flow's own words may name our variables.
             to = order.to if isinstance(order, CallInstead) else template.render(order.to, self._variable)
-            permit = await asyncio.to_thread(self._guard.admit, to, self._now_s())
+            permit = await self._ask(self._guard.admit, to, self._now_s())
         except (StoreError, TemplateError) as error:
             log.error("call %s: a transfer failed: %s", actor.call, type(error).__name__)
             actor.not_handed(order, Outcome.failed, UNAVAILABLE)
@@ -160,10 +168,10 @@ class Outbound:
         """Implements `media.gateway.Redirect`: it is another call, in the place of the one that was sent on."""
         await self._settled(charge, 0.0)
         try:
-            permit = await asyncio.to_thread(self._guard.admit, to, self._now_s())
+            permit = await self._ask(self._guard.admit, to, self._now_s())
             if isinstance(permit, Forbidden) and permit.refusal.rule is Rule.calls_per_second:
                 await asyncio.sleep(REDIRECT_PAUSE_S)
-                permit = await asyncio.to_thread(self._guard.admit, to, self._now_s())
+                permit = await self._ask(self._guard.admit, to, self._now_s())
         except StoreError as error:
             log.error("a redirection is not followed: %s", error)
             return ""
@@ -243,9 +251,12 @@ class Outbound:
         await self._settled(charge, talked_s if record is not None else None)
         return Placed(outcome_of(record))
 
+    async def _ask(self, question: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, question, *arguments)
+
     async def _settled(self, charge: "Charge", talked_s: float | None) -> None:
         try:
-            await asyncio.to_thread(self._guard.settle, charge.permit, talked_s)
+            await self._ask(self._guard.settle, charge.permit, talked_s)
         except StoreError as error:
             log.error("a call could not be settled, so it costs the most: %s", error)
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from app.core.events import CallRang
 from app.dialler.outcome import Outcome
 from app.providers.espeak import EspeakTts
 from app.runtime.outbound import NotPlaced, Order, Outbound
+from app.store import dials
 from media.sip.dials import MAX_REDIRECTS
 from tests.clients import audio
 from tests.clients.baresip import baresip
@@ -35,6 +38,15 @@ async def outcome(server: Server, uri: str, **order: Any) -> Outcome:
     underway = await outbound(server).place(Order(to=uri, flow="talk", by="desk", **order))
     async with asyncio.timeout(60):
         return (await underway.over()).outcome
+
+
+async def refusal(server: Server, uri: str) -> str:
+    """The rule; empty: it was placed."""
+    try:
+        await outbound(server).place(Order(to=uri, flow="talk", by="desk"))
+    except NotPlaced as error:
+        return error.rule
+    return ""
 
 
 async def test_a_telephone_answers_and_talks(tmp_path: Path) -> None:
@@ -135,6 +147,17 @@ async def test_nothing_is_allowed_by_default(tmp_path: Path) -> None:
             await outcome(server, "sip:x@127.0.0.1")
         assert refusal.value.forbidden
         assert not server.seen
+
+
+async def test_names_are_looked_up_though_the_file_of_outbound_calls_is_locked(tmp_path: Path) -> None:
+    async with running(tmp_path, flows=[TALK], sip_port=0, dial_allow=["*"]) as server, asyncio.TaskGroup() as group:
+        with closing(sqlite3.connect(tmp_path / dials.FILE_NAME, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            orders = [group.create_task(refusal(server, "sip:x@127.0.0.1:9")) for _ in range(40)]
+            await asyncio.sleep(0.1)
+            await asyncio.get_running_loop().getaddrinfo("127.0.0.1", None)
+            assert not any(order.done() for order in orders)
+        assert {await order for order in orders} == {"", "calls-per-second"}
 
 
 async def test_the_api_places_calls_for_operators(tmp_path: Path) -> None:
