@@ -20,13 +20,14 @@ LOOPBACK: Final[tuple[Network, ...]] = (ipaddress.ip_network("127.0.0.0/8"), ipa
 MAX_PER_S: Final = 2000  # messages of one allowed address
 MAX_KNOWN_PER_S: Final = 200  # of one from which somebody signed in
 MAX_UNKNOWN_PER_S: Final = 20  # of one address that has to sign in
-MAX_UNKNOWN_IN_ALL_PER_S: Final = 500
+MAX_UNKNOWN_IN_ALL_PER_S: Final = 500  # by datagrams, and as many by streams
+STREAM_MESSAGES: Final = 5  # that a new stream counts as: a handshake of TLS takes as long
 MAX_OFFENCES: Final = 10  # in `OFFENCES_MS`: wrong passwords, and what cannot be read
 OFFENCES_MS: Final = 60_000
 BAN_MS: Final = 600_000
 KNOWN_MS: Final = 3_600_000  # since somebody signed in there
 MAX_SOURCES: Final = 10_000  # that are remembered
-MAX_BANS: Final = MAX_UNKNOWN_IN_ALL_PER_S * BAN_MS // 1000 // MAX_OFFENCES  # no flood makes us forget one
+MAX_BANS: Final = 2 * MAX_UNKNOWN_IN_ALL_PER_S * BAN_MS // 1000 // MAX_OFFENCES  # no flood makes us forget one
 READ_AGAIN: Final = 256  # addresses kept as they were read: most come with every message
 
 Key = tuple[str, bool]  # a network, and whether by streams
@@ -79,7 +80,7 @@ class Guard:
         self._sources: OrderedDict[Key, _Source] = OrderedDict()
         self._known: OrderedDict[Key, int] = OrderedDict()  # until then
         self._banned: OrderedDict[Key, int] = OrderedDict()
-        self._all = _Source()
+        self._all = {False: _Source(), True: _Source()}  # whether by streams
 
     @property
     def dropped(self) -> int:
@@ -93,15 +94,13 @@ class Guard:
 
     def admits(self, host: str, now_ms: int, *, stream: bool = False) -> Trust:
         """For each message, before it is read."""
-        judged = self._judge(host, now_ms, stream)
+        judged = self._judge(host, now_ms, stream=stream)
         return judged if isinstance(judged, Trust) else self._drop(judged)
 
     def welcomes(self, host: str, now_ms: int) -> Trust:
         """For a new stream, before anything is read of it."""
-        if self.allows(host):
-            return Trust.allowed
-        shut_out = self._shuts_out(host, _key(host, stream=True), now_ms)
-        return Trust.unknown if shut_out is None else self._drop(shut_out)
+        judged = self._judge(host, now_ms, stream=True, messages=STREAM_MESSAGES)
+        return judged if isinstance(judged, Trust) else self._drop(judged)
 
     def _drop(self, reason: Reason) -> Trust:
         self.drops[reason] += 1
@@ -112,21 +111,21 @@ class Guard:
             return Reason.stranger
         return Reason.banned if _before(self._banned, key, now_ms) else None
 
-    def _judge(self, host: str, now_ms: int, stream: bool) -> Trust | Reason:
+    def _judge(self, host: str, now_ms: int, *, stream: bool, messages: int = 1) -> Trust | Reason:
         key = _key(host, stream=stream)
         if self.allows(host):
-            return Trust.allowed if _counts(self._source(key), MAX_PER_S, now_ms) else Reason.flood
+            return Trust.allowed if _counts(self._source(key), MAX_PER_S, now_ms, messages) else Reason.flood
         if _before(self._known, key, now_ms):
-            return Trust.unknown if _counts(self._source(key), MAX_KNOWN_PER_S, now_ms) else Reason.flood
+            return Trust.unknown if _counts(self._source(key), MAX_KNOWN_PER_S, now_ms, messages) else Reason.flood
         if (shut_out := self._shuts_out(host, key, now_ms)) is not None:
             return shut_out
         source = self._sources.get(key)
-        if source is not None and not _counts(source, MAX_UNKNOWN_PER_S, now_ms):
+        if source is not None and not _counts(source, MAX_UNKNOWN_PER_S, now_ms, messages):
             return Reason.flood
-        if not _counts(self._all, MAX_UNKNOWN_IN_ALL_PER_S, now_ms):
+        if not _counts(self._all[stream], MAX_UNKNOWN_IN_ALL_PER_S, now_ms, messages):
             return Reason.flood
         if source is None:
-            _counts(self._source(key), MAX_UNKNOWN_PER_S, now_ms)
+            _counts(self._source(key), MAX_UNKNOWN_PER_S, now_ms, messages)
         return Trust.unknown
 
     def signed_in(self, host: str, now_ms: int, *, stream: bool = False) -> None:
@@ -170,10 +169,10 @@ def _shorten(table: OrderedDict[Key, Any], newest: Key, most: int) -> None:
         table.popitem(last=False)
 
 
-def _counts(source: _Source, most: int, now_ms: int) -> bool:
+def _counts(source: _Source, most: int, now_ms: int, messages: int) -> bool:
     if now_ms - source.since_ms >= 1000:
         source.since_ms, source.count = now_ms, 0
-    source.count += 1
+    source.count += messages
     return source.count <= most
 
 

@@ -88,7 +88,8 @@ def test_limits_of_sip_are_those_of_the_code() -> None:
         ),
         "messages of an address that may call": f"{guard.MAX_PER_S} a second",
         "messages of an address that has to sign in": (
-            f"{guard.MAX_UNKNOWN_PER_S} a second; of all such addresses {guard.MAX_UNKNOWN_IN_ALL_PER_S}"
+            f"{guard.MAX_UNKNOWN_PER_S} a second; of all such addresses {guard.MAX_UNKNOWN_IN_ALL_PER_S} by UDP, "
+            f"and {guard.MAX_UNKNOWN_IN_ALL_PER_S} by TCP and TLS"
         ),
         "messages of an address from which somebody has signed in": (
             f"{guard.MAX_KNOWN_PER_S} a second, for {guard.KNOWN_MS // 1000} s"
@@ -99,7 +100,10 @@ def test_limits_of_sip_are_those_of_the_code() -> None:
         "a description (SDP)": f"{sdp.MAX_SDP_BYTES} bytes, {sdp.MAX_LINES} lines, {sdp.MAX_SECTIONS} media",
         "calls that ring or talk": f"{endpoint.MAX_CALLS}, far above `VOICEGATE_MAX_CALLS`",
         "INVITEs that wait to be admitted": str(legs.MAX_WAITING),
-        "TCP and TLS connections": f"{streams.MAX_STREAMS}, of one address {streams.MAX_STREAMS_PER_ADDRESS}",
+        "TCP and TLS connections": (
+            f"{streams.MAX_STREAMS}, of one address {streams.MAX_STREAMS_PER_ADDRESS}; "
+            f"a new one counts as {guard.STREAM_MESSAGES} messages"
+        ),
         "connections of those who have not signed in": (
             f"{streams.MAX_STRANGERS}, of one address {streams.MAX_STRANGERS_PER_ADDRESS};"
             f" each for {streams.STRANGER_S} s"

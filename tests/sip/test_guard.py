@@ -17,6 +17,7 @@ from media.sip.guard import (
     MAX_UNKNOWN_IN_ALL_PER_S,
     MAX_UNKNOWN_PER_S,
     OFFENCES_MS,
+    STREAM_MESSAGES,
     Guard,
     Reason,
     Trust,
@@ -85,6 +86,29 @@ def test_all_strangers_together_have_so_many(guard: Guard) -> None:
     admitted = sum(guard.admits(host, 0) is Trust.unknown for _, host in zip(range(5000), hosts(), strict=False))
     assert admitted == MAX_UNKNOWN_IN_ALL_PER_S
     assert guard.admits(FRIEND, 0) is Trust.allowed
+
+
+@pytest.mark.parametrize(("host", "most"), [(FRIEND, MAX_PER_S), (STRANGER, MAX_UNKNOWN_PER_S)])
+def test_a_stream_counts_as_several_messages_of_its_address(guard: Guard, host: str, most: int) -> None:
+    assert sum(guard.welcomes(host, 0) is not Trust.dropped for _ in range(most)) == most // STREAM_MESSAGES
+    assert guard.admits(host, 0, stream=True) is Trust.dropped
+    assert guard.admits(host, 0) is not Trust.dropped
+    assert guard.welcomes(host, 1000) is not Trust.dropped
+
+
+def test_streams_of_all_strangers_are_so_many_and_leave_datagrams_alone(guard: Guard) -> None:
+    welcomed = sum(guard.welcomes(host, 0) is Trust.unknown for _, host in zip(range(5000), hosts(), strict=False))
+    assert welcomed == MAX_UNKNOWN_IN_ALL_PER_S // STREAM_MESSAGES
+    assert guard.admits(STRANGER, 0, stream=True) is Trust.dropped
+    assert guard.admits(STRANGER, 0) is Trust.unknown
+    guard.signed_in(OTHER, 0, stream=True)
+    assert guard.welcomes(OTHER, 0) is Trust.unknown
+
+
+def test_a_flood_of_datagrams_shuts_no_stream_out(guard: Guard) -> None:
+    for _, host in zip(range(5000), hosts(), strict=False):
+        guard.admits(host, 0)
+    assert guard.welcomes(STRANGER, 0) is Trust.unknown
 
 
 def test_who_signed_in_is_heard_in_a_flood_of_strangers(guard: Guard) -> None:

@@ -258,6 +258,7 @@ async def test_an_overheard_sign_in_is_worth_nothing(tmp_path: Path) -> None:
 async def test_streams_of_strangers_are_few_and_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "FIRST_MESSAGE_S", 0.5)
     monkeypatch.setattr(streams, "STRANGER_S", 1.0)
+    monkeypatch.setattr(guards, "STREAM_MESSAGES", 0)
     monkeypatch.setattr(streams, "MAX_STRANGERS_PER_ADDRESS", 5)
     async with running(tmp_path, flows=[TALK], sip_port=0, sip_users=USERS) as server:
         found, port = gate(server).agent.transport.streams, gate(server).port
@@ -304,6 +305,7 @@ async def test_streams_of_one_ipv6_network_count_together() -> None:
 @pytest.mark.usefixtures("stranger")
 async def test_handshakes_that_never_end_are_counted_and_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "HANDSHAKE_S", 1)
+    monkeypatch.setattr(guards, "STREAM_MESSAGES", 0)
     monkeypatch.setattr(streams, "MAX_STRANGERS_PER_ADDRESS", 5)
     pem = self_signed(tmp_path / "tls.pem")
     tls: dict[str, Any] = {"sip_tls_port": 0, "sip_tls_certificate": pem, "sip_tls_key": pem}
@@ -401,6 +403,7 @@ def test_all_of_it_on_the_event_loop_that_is_used_in_earnest(tmp_path: Path) -> 
         patch.setattr(streams, "HANDSHAKE_S", 1)
         patch.setattr(streams, "FIRST_MESSAGE_S", 0.7)
         patch.setattr(streams, "STRANGER_S", 0.7)
+        patch.setattr(guards, "STREAM_MESSAGES", 0)
         uvloop.run(attacked())
 
 
