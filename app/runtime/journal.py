@@ -27,6 +27,8 @@ MAX_UNWRITTEN_BYTES = 64 * 1024 * 1024  # of all calls
 RETRY_MIN_MS = 50
 RETRY_MAX_MS = 1_000
 CLOSE_MS = 5_000
+STUCK_MS = 6_000  # that the store may take, more than it waits for a lock: then it fails, whatever becomes of it
+STUCK = f"no answer for {STUCK_MS} ms"
 ONCE_BYTES = 16
 
 _log = logging.getLogger(__name__)
@@ -95,6 +97,7 @@ class JournalWriter:
         self._committing_since_s = 0.0  # the first in the commit under way has waited; 0: none is
         self._committing = False
         self._alarm: asyncio.Handle | None = None
+        self._watch: asyncio.Handle | None = None  # over the commit under way
         self._urgent = False
         self._retry_ms = 0  # above 0: the store fails, and this is the wait before the next try
         self._settled: asyncio.Future[None] | None = None
@@ -133,8 +136,8 @@ class JournalWriter:
     async def flush(self, lane: Lane, reserve: Reserve | None = None) -> Written:
         """Returns when all that was given before is durable; `reserve` is in the same transaction, or none.
 
-        Raises `StoreError` where that failed: then nothing is reserved, and records go on being tried. Cancelling
-        gives the reservation back.
+        Raises `StoreError` where that failed or took too long: then nothing is reserved, and records go on being
+        tried. Cancelling gives the reservation back.
         """
         if lane.refused is not Written.ok:
             return lane.refused
@@ -143,10 +146,13 @@ class JournalWriter:
         done: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
         self._put(_Item(lane, reserve, done))
         try:
-            return await done
-        except asyncio.CancelledError:
+            async with asyncio.timeout(STUCK_MS / 1000):
+                return await done
+        except (asyncio.CancelledError, TimeoutError) as error:
             if reserve:
                 self.release(lane, reserve.n)
+            if isinstance(error, TimeoutError):
+                raise StoreError(STUCK) from None
             raise
 
     def release(self, lane: Lane, n: int) -> None:
@@ -207,6 +213,7 @@ class JournalWriter:
         self._committing_since_s = self._since_s if batch else 0.0
         if batch or self.error:  # with nothing left to write, the store is asked whether it works again
             self._committing = True
+            self._watch = asyncio.get_running_loop().call_later(STUCK_MS / 1000, self._fails, StoreError(STUCK))
             self._commit(batch, _steps(batch))
 
     def _commit(self, batch: list[_Item], steps: list[_Step]) -> None:
@@ -216,6 +223,8 @@ class JournalWriter:
 
     def _committed(self, batch: list[_Item], steps: list[_Step], result: Future[list[Written]]) -> None:
         self._committing = False
+        if self._watch:
+            self._watch.cancel()
         since_s, self._committing_since_s = self._committing_since_s, 0.0
         error = result.exception()
         if isinstance(error, StoreError):
@@ -251,11 +260,14 @@ class JournalWriter:
         for lane in losers:
             self._fail(lane, Loss.stale if lane.refused is Written.stale else Loss.gap)
 
-    def _keep(self, batch: list[_Item], error: StoreError) -> None:
-        """The store failed: waiting flushes are told, and all but their reservations is tried again later."""
+    def _fails(self, error: StoreError) -> None:
         if not self.error:
             _log.error("the journal's store fails: %s", error)
         self.error = error
+
+    def _keep(self, batch: list[_Item], error: StoreError) -> None:
+        """The store failed: waiting flushes are told, and all but their reservations is tried again later."""
+        self._fails(error)
         self._retry_ms = min(max(RETRY_MIN_MS, 2 * self._retry_ms), RETRY_MAX_MS)
         for item in batch:
             if item.done and not item.done.done():

@@ -236,6 +236,26 @@ async def test_a_store_that_works_again_is_noticed_though_nobody_writes(threaded
     await threaded.until(lambda: threaded.writer.error is None)
 
 
+async def test_a_store_that_hangs_counts_as_failing_until_it_answers(
+    threaded: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STUCK_MS", 20)
+    call = threaded.call()
+    assert await call.flush() is Written.ok
+    threaded.store.open.clear()
+    call.write(0, Digit("1"), [], False)
+    with pytest.raises(StoreError, match="no answer"):
+        await call.flush(1, "k")
+    await threaded.until(lambda: threaded.writer.error)
+    call.write(10, Digit("2"), [], False)
+    monkeypatch.undo()
+    threaded.store.open.set()
+    assert await threaded.call("c2").flush(1, "k") is Written.ok, "a barrier that took too long reserves nothing"
+    assert threaded.writer.error is None
+    assert events(threaded) == [Digit("1"), Digit("2")]
+    assert threaded.failures == []
+
+
 async def test_a_cancelled_barrier_gives_its_reservation_back(threaded: Desk) -> None:
     call = threaded.call()
     await call.flush()
