@@ -16,6 +16,7 @@ from app.settings import StartError
 from media.websocket.handshake import Opening
 
 REQUEST_TIMEOUT_S: Final = 10  # from connecting, or from the last answer, until a request is here with its body
+UNREAD_TIMEOUT_S: Final = 30  # for which a peer may not read its answers, once they fill all buffers
 MAX_HANDSHAKE_BYTES: Final = 8000  # of a WebSocket's opening request; below what the library takes for one line
 MAX_HANDSHAKE_HEADERS: Final = 100  # below what the library takes
 LISTEN_BACKLOG: Final = 1024
@@ -81,6 +82,7 @@ class _Http(H11Protocol):
 
     config: _Config
     _timer: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def _should_upgrade_to_ws(self) -> bool:
         return self.config.sockets is not None
@@ -91,7 +93,16 @@ class _Http(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._stop_unread()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread = self.loop.call_later(UNREAD_TIMEOUT_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_unread()
 
     def on_response_complete(self) -> None:
         self._await_request()
@@ -99,6 +110,9 @@ class _Http(H11Protocol):
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         self._stop_waiting()
+        if self.flow.write_paused:  # which nobody would tell the WebSocket
+            self.transport.abort()
+            return
         size_bytes = len(event.target) + sum(len(name) + len(value) for name, value in event.headers)
         if size_bytes > MAX_HANDSHAKE_BYTES or len(event.headers) > MAX_HANDSHAKE_HEADERS:
             self.send_400_response("The request is too large.")
@@ -118,6 +132,11 @@ class _Http(H11Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _stop_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _late(self) -> None:
         if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:

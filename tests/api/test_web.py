@@ -16,6 +16,7 @@ from media.websocket.socket import Socket
 
 PATIENCE_S = 20
 SHORT_S = 0.1
+MUCH_BYTES = 16 << 20  # more than all buffers take
 HELLO = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
 UPGRADE = (
     b"GET /ws HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -38,6 +39,7 @@ class App:
     def __init__(self) -> None:
         self.answer = asyncio.Event()
         self.answer.set()
+        self.body = b"ok"
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         assert scope["type"] == "http"
@@ -45,8 +47,10 @@ class App:
             pass
         if message["type"] == "http.request":
             await self.answer.wait()
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-            await send({"type": "http.response.body", "body": b"ok"})
+            await send(
+                {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(self.body))]}
+            )
+            await send({"type": "http.response.body", "body": self.body})
 
 
 class Echo:
@@ -162,6 +166,34 @@ async def test_a_slow_answer_is_waited_for(place: Place) -> None:
     place.app.answer.set()
     await peer.heard(b"ok")
     assert await peer.rest() == b""
+
+
+@pytest.mark.parametrize("requests", [HELLO, HELLO * 3])
+async def test_who_does_not_read_is_not_waited_for(
+    place: Place, monkeypatch: pytest.MonkeyPatch, requests: bytes
+) -> None:
+    monkeypatch.setattr(web, "UNREAD_TIMEOUT_S", SHORT_S)
+    place.app.body = bytes(MUCH_BYTES)
+    peer = await place.dial()
+    peer.say(requests)
+    await asyncio.sleep(3 * SHORT_S)
+    assert len(await peer.rest()) < MUCH_BYTES
+
+
+async def test_who_reads_late_gets_all_of_it(place: Place) -> None:
+    place.app.body = bytes(MUCH_BYTES)
+    peer = await place.dial()
+    peer.say(HELLO[:-2] + b"Connection: close\r\n\r\n")
+    await asyncio.sleep(SHORT_S)
+    assert len(await peer.rest()) > MUCH_BYTES
+
+
+async def test_no_websocket_begins_behind_answers_that_nobody_reads(place: Place) -> None:
+    place.app.body = bytes(MUCH_BYTES)
+    peer = await place.dial()
+    peer.say(HELLO + UPGRADE + b"\r\n" + TEXT)
+    assert b" 101 " not in await peer.rest()
+    assert not place.log.records
 
 
 @pytest.mark.parametrize("before", [b"", HELLO])
