@@ -29,8 +29,8 @@ def create(
     app = FastAPI(title="Voicegate", version=version, docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.api_route("/health", methods=["GET", "HEAD"])
-    def health() -> JSONResponse:
-        """200 while nothing is wrong, 503 where something is."""
+    async def health() -> JSONResponse:
+        """200 while nothing is wrong, 503 where something is. It blocks on nothing: a thread would cost more."""
         wrong = "draining" if registry.draining else trouble()
         body = Health(
             status=wrong or "ok",
@@ -43,7 +43,7 @@ def create(
         return JSONResponse(body.model_dump(), 503 if wrong else 200)
 
     @app.api_route("/ready", methods=["GET", "HEAD"])
-    def ready() -> JSONResponse:
+    async def ready() -> JSONResponse:
         """For load balancers: 200 while one more call would be taken, 503 when not."""
         admitted = admits()
         headers = None if admitted else {"Retry-After": str(RETRY_S)}
