@@ -33,6 +33,10 @@ GO_ON = (
     "ha ha ha",
 )  # fmt: skip
 LEADS = ("um", "uh", "well", "please", "on", "it's", "i'd like", "i would like", "can i have", "how about", "let's say")
+OPENINGS = (
+    "um", "uh", "well", "it's", "i'd like", "i would like", "can i have", "how about", "let's say", "well let's say",
+)  # fmt: skip
+"""Beginnings of answers, before a pause; else they are taken for what sounds alike. None sounds like a number."""
 CORRECTIONS = ("actually", "sorry", "make it", "i meant", "i said", "no make it", "actually make it", "sorry i meant")
 TAILS = ("please", "is fine", "then")
 
@@ -92,6 +96,9 @@ def _rules(slots: Sequence[Slot], *, yesno: bool, phrases: Sequence[str]) -> dic
             "tail": _either(TAILS),
             "correction": _either(CORRECTIONS),
         }
+        if not yesno:
+            turn.append("<opening>")
+            rules["opening"] = _either(OPENINGS)
     turn.append("<cut_in>")
     rules["cut_in"] = _either(lexicon.CUT_INS)
     if yesno:
@@ -130,9 +137,14 @@ def _value(slot: Slot, *, is_asked: bool, room: int) -> str:
             return "<number> dollars [[and] <small> cents]"
         case SlotType.digits:
             fixed = slot.min_digits == slot.max_digits and 0 < slot.max_digits <= MAX_FIXED_DIGITS
-            return " ".join(["<digit>"] * slot.max_digits) if fixed else "(<digit> | double <unit>)+"
+            return _digits(slot.max_digits) if fixed else "(<digit> | double <unit>)+"
         case SlotType.string:
             return "(<digit> | double <unit>)+" if values.by_keys(slot) else ""
+
+
+def _digits(most: int) -> str:
+    """So many digits or fewer, since people pause between groups of them; with too few nothing is made up."""
+    return "<digit>" + " [<digit>" * (most - 1) + "]" * (most - 1)
 
 
 def _numbers(slot: Slot) -> str:

@@ -17,7 +17,7 @@ from msgspec import Struct
 from app.core.effects import AnyEffect
 from app.core.events import AnyEvent
 
-CORE_VERSION = 2
+CORE_VERSION = 3
 """Goes up when the same events would give other effects: a journal is replayed by the version that wrote it."""
 
 KEY_BYTES = 32

@@ -47,9 +47,9 @@ SPELLED = (SlotType.digits, SlotType.date, SlotType.string, SlotType.number, Slo
 MAX_KEYS = 32
 MAX_WORDS_CHARS = 2000
 
-ENDPOINT_MS = {"yesno": 100, "choice": 250, "whole": 250, "text": 900, "more": 900}
+ENDPOINT_MS = {"yesno": 100, "choice": 250, "whole": 250, "text": 900, "more": 1000}
 """Silence after the ear's own offset that ends a turn, by what is asked for and what was heard: what is spelled may go
-on, unless it is whole; what nobody understood may be the beginning of something."""
+on, unless it is whole; what nobody understood, or what answers another question, may be the beginning of something."""
 
 TRAILING = frozenset((
     "um", "uh", "er", "and", "or", "but", "the", "a", "my", "on", "in", "at", "for", "to", "of", "with", "it's", "is",
@@ -388,13 +388,20 @@ def _endpoint_ms(call: Call) -> int:
         return ENDPOINT_MS["more"]
     if slot.type in SPELLED:
         return ENDPOINT_MS["whole" if _is_whole(slot, words) else "text"]
-    return ENDPOINT_MS["choice"]
+    return ENDPOINT_MS["more" if _answers_another(call, slot, words) else "choice"]
 
 
 def _announces_more(text: str, confidence: float) -> bool:
     """Whether the caller is not likely to be through: what nobody understood may be the beginning of something."""
     words = lexicon.plain(text)
     return not words or confidence < SURE or words in lexicon.CUT_INS or words.rpartition(" ")[2] in TRAILING
+
+
+def _answers_another(call: Call, slot: Slot, words: str) -> bool:
+    """Whether this is a value, but not of the slot that is asked for: "in the afternoon", where the day is to come."""
+    slots = [call.flow.slots[name] for name in call.proposable()]
+    read = rules.understand(words, slots=slots, asked=slot.name, yesno=False, digressions={}).slots
+    return bool(read) and slot.name not in read
 
 
 def _is_whole(slot: Slot, words: str) -> bool:

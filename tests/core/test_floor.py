@@ -446,6 +446,10 @@ class TestEndpointing:
         assert self.silence_ms(choosing(), "okay") == turns.ENDPOINT_MS["more"]
         assert self.silence_ms(confirming(), "okay") == turns.ENDPOINT_MS["yesno"]
 
+    def test_what_answers_another_question_is_waited_for(self) -> None:
+        assert self.silence_ms(choosing(), "on monday") == turns.ENDPOINT_MS["more"]
+        assert self.silence_ms(choosing(), "tea on monday") == turns.ENDPOINT_MS["choice"]
+
     def test_a_soft_word_in_a_turn_moves_its_end(self) -> None:
         driver = choosing()
         driver.hear_all()

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+import numpy as np
 from msgspec import Struct
 
 from app.load.clock import Clock
@@ -25,6 +26,8 @@ OWN_S: Final = 0.03
 
 HOLE_S: Final = 0.03  # without a frame to play
 START_S: Final = 15.0  # for the agent to speak, or to have asked
+ASKED_S: Final = 1.5  # of silence: the question is over, and no hold in the middle of it
+ALMOST_S: Final = 0.1  # of a question may be missing: it was asked
 SETTLE_S: Final = 0.3
 
 LineMaker = Callable[[Scene, Wire], Line]
@@ -41,24 +44,26 @@ class Outcome(Struct):
     own: bool = False
 
 
-class _Caller:
-    """One moment under way: a member of the clock and the listener of its line. `done` is set when enough was heard."""
+class _Listener:
+    """Hears an agent out: a member of the clock and the listener of its line. `done` is set when enough was heard."""
 
-    def __init__(self, one: "_Prepared") -> None:
-        self.moment = one.moment
-        self.ear = Ear(one.line.codec, tells_clears=one.line.clears, keep=True)
-        self.began_s = 0.0
-        self.late_s = 0.0
+    def __init__(self, line: Line, room: list[bytes]) -> None:
+        self.ear = Ear(line.codec, tells_clears=line.clears, keep=True)
         self.over = ""
         self.done = asyncio.Event()
-        self._line = one.line
-        self._level = meter(one.line.codec)
-        self._room = one.room
+        self._line = line
+        self._room = room
         self._at = 0
-        self._speech = deque(one.speech)
-        self._length_s = one.spans[-1].end_s
         self._until_s = time.perf_counter() + START_S
-        self._last_s = 0.0
+
+    @property
+    def heard_s(self) -> float:
+        """How much the agent has said, with the pauses of its voice."""
+        return len(self.ear.kept or ()) * FRAME_S
+
+    def silent_s(self, now_s: float) -> float:
+        """Since the agent's last frame; 0 before its first."""
+        return now_s - self.ear.kept[-1][0] - FRAME_S if self.ear.kept else 0.0
 
     # As a listener
 
@@ -80,6 +85,30 @@ class _Caller:
     # As a member
 
     def frame(self, now_s: float) -> None:
+        self._send_room()
+        if now_s > self._until_s or self.over or self.silent_s(now_s) >= ASKED_S:
+            self.done.set()
+
+    def _send_room(self) -> None:
+        self._line.send(self._room[self._at])
+        self._at = (self._at + 1) % len(self._room)
+
+
+class _Caller(_Listener):
+    """One moment under way. The agent's question is `asked_s` long; answers do not begin before."""
+
+    def __init__(self, one: "_Prepared", asked_s: float) -> None:
+        super().__init__(one.line, one.room)
+        self.moment = one.moment
+        self.began_s = 0.0
+        self.late_s = 0.0
+        self._asked_s = asked_s
+        self._level = meter(one.line.codec)
+        self._speech = deque(one.speech)
+        self._length_s = one.spans[-1].end_s
+        self._last_s = 0.0
+
+    def frame(self, now_s: float) -> None:
         if self.done.is_set():
             return
         if not self.began_s and self._is_time(now_s):
@@ -91,8 +120,7 @@ class _Caller:
         if self.began_s and self._speech:
             self._line.send(self._speech.popleft())
         else:
-            self._line.send(self._room[self._at])
-            self._at = (self._at + 1) % len(self._room)
+            self._send_room()
         if now_s > self._until_s or self.over or self._is_answered():
             self._until_s = now_s
             self.done.set()
@@ -116,11 +144,11 @@ class _Caller:
         return [Played(start_s, end_s, tuple(heard)) for start_s, end_s, heard in stretches]
 
     def _is_time(self, now_s: float) -> bool:
-        if not self.ear.starts or not self.ear.kept:
+        if not self.ear.starts or self.heard_s < self._asked_s - ALMOST_S:
             return False
-        played_s = self.ear.kept[-1][0] + FRAME_S
-        since_s = played_s if self.moment.right is Right.answers else self.ear.starts[0]
-        return now_s - since_s >= self.moment.at_ms / 1000
+        if self.moment.right is Right.answers:
+            return self.silent_s(now_s) >= self.moment.at_ms / 1000
+        return now_s - self.ear.starts[0] >= self.moment.at_ms / 1000
 
     def _is_answered(self) -> bool:
         if not self.began_s or self.moment.right is not Right.answers or self._speech:
@@ -169,13 +197,14 @@ async def play(
     async def worker(after_s: float) -> None:
         await asyncio.sleep(after_s)
         for one in waiting:
-            outcome = await _one(one, clock)
+            outcome = await _one(one, clock, asked_s.get(one.moment.scene, 0.0))
             outcomes[one.moment.name] = outcome
             told(outcome)
 
     async with asyncio.TaskGroup() as ticking:
         clock_task = ticking.create_task(clock.run())
         try:
+            asked_s = await _asked_s(prepared, lines, clock)
             async with asyncio.TaskGroup() as workers:
                 for number in range(min(calls, len(moments))):
                     workers.create_task(worker(number * APART_S))
@@ -197,8 +226,36 @@ async def _prepare(
     return _Prepared(moment, line, around, speech, rendered.spans)
 
 
-async def _one(one: _Prepared, clock: Clock) -> Outcome:
-    caller = _Caller(one)
+async def _asked_s(prepared: Sequence[_Prepared], lines: LineMaker, clock: Clock) -> dict[Scene, float]:
+    """How long each scene's question is, where it is answered: from a call that only listens, in a room without noise.
+
+    A hold in the middle of a question is not its end, and a short one looks like it.
+    """
+    scenes = dict.fromkeys(one.moment.scene for one in prepared if one.moment.right is Right.answers)
+    async with asyncio.TaskGroup() as calls:
+        tasks = {scene: calls.create_task(_heard_s(lines(scene, Wire.plain_8k), clock)) for scene in scenes}
+    return {scene: task.result() for scene, task in tasks.items()}
+
+
+async def _heard_s(line: Line, clock: Clock) -> float:
+    """What the agent says before it waits for the caller; 0 where there is no such call."""
+    silence = np.zeros(round(FRAME_S * line.codec.rate_hz), dtype=np.int16)
+    listener = _Listener(line, [line.codec.encode(silence)])
+    try:
+        await line.connect(listener)
+    except (LineError, Refused):
+        return 0.0  # as the scene's moments will tell
+    clock.add(listener)
+    try:
+        await listener.done.wait()
+    finally:
+        clock.discard(listener)
+        await line.hang_up()
+    return listener.heard_s
+
+
+async def _one(one: _Prepared, clock: Clock, asked_s: float) -> Outcome:
+    caller = _Caller(one, asked_s)
     outcome = Outcome(one.moment)
     try:
         await one.line.connect(caller)

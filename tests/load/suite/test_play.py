@@ -27,6 +27,7 @@ class Agent:
     """A line to an agent that talks from the start, or asks for half a second; it hears what is loud."""
 
     asks: bool = False
+    holds_s: float = 0.0  # in the middle of its question
     yields: bool = True
     answers_after_s: float = 0.3
     refuses: bool = False
@@ -57,7 +58,8 @@ class Agent:
                 self._talks = False
                 listener.cleared(now_s)
         if self.asks:
-            asking = now_s - self._began_s < 0.5
+            asked_s = now_s - self._began_s
+            asking = asked_s < 0.25 or 0 < asked_s - 0.25 - self.holds_s < 0.25
             self._talks = asking or (self._heard_s > 0 and now_s - self._heard_s > self.answers_after_s)
         if self._talks:
             listener.audio(TALK, now_s, None)
@@ -96,9 +98,11 @@ async def test_what_agents_do_is_found() -> None:
         "stops": (Kind.noise, Agent()),
         "answers": (Kind.word, Agent(asks=True)),
         "never": (Kind.word, Agent(asks=True, answers_after_s=60)),
+        "holds": (Kind.word, Agent(asks=True, holds_s=0.35)),
         "refuses": (Kind.word, Agent(refuses=True)),
     }
-    waiting = iter([agent for _, agent in agents.values()])
+    heard_out = Agent(asks=True)
+    waiting = iter([*(agent for _, agent in agents.values()), heard_out])
     played = [moment(kind, name) for name, (kind, _) in agents.items()]
     told: list[Outcome] = []
     outcomes = await play(played, {Half.tuning: Tone()}, lambda scene, wire: next(waiting), told=told.append)
@@ -114,6 +118,7 @@ async def test_what_agents_do_is_found() -> None:
         "stops": "stopped",
         "answers": "",
         "never": "no answer",
+        "holds": "",
     }
     assert all(why[name] == right[name] for name in why)
     for name, most_ms in (("yields", 100), ("answers", 600)):
