@@ -13,12 +13,13 @@ from media.gateway import Admission, LegRequest
 from media.leg import Leg
 from media.webrtc.server import WebRtcServer
 from tests.bench import voices
+from tests.support.nobody import Nobody
 
 PERIOD_S = 10
 RATES_HZ = (8000, 16_000)
 
 
-class Agent:
+class Agent(Nobody):
     """Talks for a share of each period; what it hears goes through the ear and no further."""
 
     def __init__(self, sounds: dict[int, Pcm], number: int) -> None:
@@ -41,37 +42,6 @@ class Agent:
         playout.end_sentence(self._gen, 0, 1)
         playout.finish(self._gen)
         self._loop.call_later(PERIOD_S, self._talk)
-
-    def lost(self) -> None: ...
-
-    def held(self, *, on: bool) -> None: ...
-
-    def measured(self, packets: int, lost: int, jitter_ms: float, opinion: float) -> None: ...
-
-    def hung_up(self) -> None: ...
-
-    def failed(self, error: Exception) -> None:
-        raise error
-
-    def digit(self, digit: str) -> None: ...
-
-    def text(self, text: str) -> None: ...
-
-    def speech_started(self, utterance: int, now_ms: int) -> None: ...
-
-    def speech_audio(self, utterance: int, pcm: Pcm) -> None: ...
-
-    def speech_confirmed(self, utterance: int) -> None: ...
-
-    def speech_paused(self, utterance: int, *, on: bool) -> None: ...
-
-    def speech_ended(self, utterance: int, speech_ms: int, voice: bool) -> None: ...
-
-    def playout_started(self, gen: int) -> None: ...
-
-    def playout_held(self, gen: int, sentence: int, chars: int) -> None: ...
-
-    def playout_stopped(self, gen: int, sentence: int, chars: int, cause: str) -> None: ...
 
 
 class Desk:

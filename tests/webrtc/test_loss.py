@@ -15,7 +15,6 @@ from media.audio import Pcm
 from media.clock import Ticker
 from media.gateway import Admission
 from media.jitter import MAX_WAIT_MS, MIN_WAIT_MS
-from media.leg import Leg
 from media.opus import Opus
 from media.rtp import RtpSender
 from media.rtp_audio import MAX_CONCEALED
@@ -24,47 +23,11 @@ from media.webrtc.peer import Peer
 from media.webrtc.session import Session
 from tests.e2e.server import LECTURE, TALK, running
 from tests.e2e.voices import spoken
+from tests.support.nobody import Nobody
 from tests.webrtc.offers import OFFER
 from tests.webrtc.probe import probe
 from tests.webrtc.relay import relay
 from tests.webrtc.remains import live
-
-
-class Nobody:
-    """The call's end of a leg that has no call."""
-
-    def attach(self, leg: Leg) -> None: ...
-
-    def digit(self, digit: str) -> None: ...
-
-    def text(self, text: str) -> None: ...
-
-    def held(self, *, on: bool) -> None: ...
-
-    def measured(self, packets: int, lost: int, jitter_ms: float, opinion: float) -> None: ...
-
-    def hung_up(self) -> None: ...
-
-    def lost(self) -> None: ...
-
-    def failed(self, error: Exception) -> None:
-        raise error
-
-    def speech_started(self, utterance: int, now_ms: int) -> None: ...
-
-    def speech_audio(self, utterance: int, pcm: Pcm) -> None: ...
-
-    def speech_confirmed(self, utterance: int) -> None: ...
-
-    def speech_paused(self, utterance: int, *, on: bool) -> None: ...
-
-    def speech_ended(self, utterance: int, speech_ms: int, voice: bool) -> None: ...
-
-    def playout_started(self, gen: int) -> None: ...
-
-    def playout_held(self, gen: int, sentence: int, chars: int) -> None: ...
-
-    def playout_stopped(self, gen: int, sentence: int, chars: int, cause: str) -> None: ...
 
 
 class Wired:
