@@ -16,7 +16,7 @@ from typing import Any, Self, assert_never
 
 from app.core.codec import CallHeader, Record
 from app.ports import Append, Begin, CallRow, Finish, Journal, NoSuchCall, Release, Reserve, StoreError, Write, Written
-from app.store.sqlite_file import clear_errors, connect, open_writer, transaction
+from app.store.sqlite_file import BUSY_MS, clear_errors, connect, open_writer, transaction
 
 SCHEMA_VERSION = 1
 MAX_CALLS_LISTED = 10_000
@@ -77,6 +77,7 @@ class SqliteStore:
         self._lock: _FolderLock | None = None
         self._writer: sqlite3.Connection | None = None
         self._writing = threading.Lock()
+        self._log_is_old = False  # what was deleted is still in the write-ahead log
         if read_only:
             if not path.exists():
                 raise StoreError(f"{path}: there is no journal here")
@@ -184,10 +185,8 @@ class SqliteStore:
                 db.executemany("DELETE FROM keys WHERE call = ?", calls)
                 db.executemany("UPDATE calls SET cdr = NULL, recording = '', purged = 1 WHERE call = ?", calls)
             purged += len(calls)
-        if purged:
-            with self._writing, clear_errors(self._path):
-                # The old pages are in the write-ahead log until it is emptied.
-                self._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        if purged or self._log_is_old:
+            self._empty_log()
         if undeleted:
             raise StoreError(f"{undeleted}: the recording cannot be deleted")
         return purged
@@ -201,6 +200,19 @@ class SqliteStore:
             if self._lock:
                 self._lock.release()
                 self._lock = None
+
+    def _empty_log(self) -> None:
+        """The old pages are in it until then. Who reads, such as a backup, is in the way: then the next purge does it.
+
+        Nobody is waited for, since nothing can be committed meanwhile.
+        """
+        with self._writing, clear_errors(self._path):
+            db = self._connection()
+            db.execute("PRAGMA busy_timeout = 0")
+            try:
+                self._log_is_old = bool(db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
+            finally:
+                db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
 
     def _expired(self, before_iso: str, after: int) -> list[tuple[int, str, str]]:
         with self._reader() as db:

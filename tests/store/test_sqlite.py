@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -313,6 +314,18 @@ def test_purge_leaves_no_key_and_no_words_on_the_disk(tmp_path: Path) -> None:
         assert store.purge("2031") == 1
         assert key not in on_disk()
         assert words not in on_disk()
+
+
+def test_purge_finishes_after_a_backup_that_was_in_its_way(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    with SqliteStore(path) as store, closing(sqlite3.connect(path, isolation_level=None)) as backup:
+        store.commit([begin("c1", b"K" * 32), Finish("c1", 1, b"{}")])
+        backup.execute("BEGIN")
+        backup.execute("SELECT * FROM calls").fetchall()
+        assert store.purge("2031") == 1
+        backup.execute("COMMIT")
+        assert store.purge("2031") == 0
+        assert b"K" * 32 not in path.read_bytes() + path.with_name(path.name + "-wal").read_bytes()
 
 
 def test_purge_deletes_recordings_but_nothing_outside_the_folder(tmp_path: Path) -> None:
