@@ -398,8 +398,12 @@ def _announces_more(text: str, confidence: float) -> bool:
 
 
 def _answers_another(call: Call, slot: Slot, words: str) -> bool:
-    """Whether this is a value, but not of the slot that is asked for: "in the afternoon", where the day is to come."""
-    slots = [call.flow.slots[name] for name in call.proposable()]
+    """Whether this is a value, but not of the slot that is asked for: "in the afternoon", where the day is to come.
+
+    One that replaces another is a correction, and stands by itself.
+    """
+    others = [name for name in call.proposable() if name != slot.name and call.view.value(name) is None]
+    slots = [slot, *(call.flow.slots[name] for name in others)]
     read = rules.understand(words, slots=slots, asked=slot.name, yesno=False, digressions={}).slots
     return bool(read) and slot.name not in read
 

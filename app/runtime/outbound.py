@@ -31,6 +31,7 @@ from media.gateway import Dial, Dialler, Dialling, Refused
 from media.leg import Leg
 
 TRYING = 100  # of SIP
+MAX_ORDERS = 100  # that wait for the guard's file, which may hang
 REDIRECT_PAUSE_S = 1.0  # for the rule that calls begin one after the other, before a redirection is asked for again
 
 T = TypeVar("T")
@@ -84,6 +85,7 @@ class Outbound:
         self._stopping = asyncio.Event()
         # The loop's own threads look names up for live calls, and must not wait for the guard's file.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outbound")
+        self._orders = 0  # that wait for it
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as self._group:
@@ -105,10 +107,15 @@ class Outbound:
     async def _place(self, order: Order) -> "Underway":
         if self._group is None or self._stopping.is_set():
             raise NotPlaced("stopping", "the server is about to stop", forbidden=False)
+        if self._orders >= MAX_ORDERS:
+            raise NotPlaced("busy", f"{MAX_ORDERS} orders wait already", forbidden=False)
+        self._orders += 1
         try:
             permit = await self._ask(self._guard.admit, order.to, self._now_s())
         except StoreError as error:
             raise NotPlaced("journal", "calls cannot be counted now", forbidden=False) from error
+        finally:
+            self._orders -= 1
         if isinstance(permit, Forbidden):
             raise NotPlaced(permit.refusal.rule, permit.refusal.line, forbidden=True, placed=permit.placed)
         over: asyncio.Future[CallActor] = asyncio.get_running_loop().create_future()

@@ -450,6 +450,13 @@ class TestEndpointing:
         assert self.silence_ms(choosing(), "on monday") == turns.ENDPOINT_MS["more"]
         assert self.silence_ms(choosing(), "tea on monday") == turns.ENDPOINT_MS["choice"]
 
+    def test_a_correction_is_not(self) -> None:
+        driver = choosing()
+        for words in ("tea", "yes"):
+            driver.hear_all()
+            driver.say(words)
+        assert self.silence_ms(driver, "make it coffee") == turns.ENDPOINT_MS["choice"]
+
     def test_a_soft_word_in_a_turn_moves_its_end(self) -> None:
         driver = choosing()
         driver.hear_all()

@@ -149,7 +149,10 @@ async def test_nothing_is_allowed_by_default(tmp_path: Path) -> None:
         assert not server.seen
 
 
-async def test_names_are_looked_up_though_the_file_of_outbound_calls_is_locked(tmp_path: Path) -> None:
+async def test_names_are_looked_up_though_the_file_of_outbound_calls_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.runtime.outbound.MAX_ORDERS", 40)
     async with running(tmp_path, flows=[TALK], sip_port=0, dial_allow=["*"]) as server, asyncio.TaskGroup() as group:
         with closing(sqlite3.connect(tmp_path / dials.FILE_NAME, isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
@@ -157,6 +160,7 @@ async def test_names_are_looked_up_though_the_file_of_outbound_calls_is_locked(t
             await asyncio.sleep(0.1)
             await asyncio.get_running_loop().getaddrinfo("127.0.0.1", None)
             assert not any(order.done() for order in orders)
+            assert await refusal(server, "sip:x@127.0.0.1:9") == "busy"
         assert {await order for order in orders} == {"", "calls-per-second"}
 
 
