@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -10,10 +11,12 @@ REQUIRE_ALL = "REQUIRE_ALL"
 
 
 def needs(program: str, how_to_install: str) -> str:
-    """The program's path. Skips the test where it is missing; with REQUIRE_ALL=1 the test fails instead."""
+    """The path of a program or file. Skips the test where it is missing; with REQUIRE_ALL=1 the test fails instead."""
     path = shutil.which(program)
     if path is not None:
         return path
+    if Path(program).is_absolute() and Path(program).exists():
+        return program
     reason = f"{program} is not installed: {how_to_install}"
     if os.environ.get(REQUIRE_ALL) == "1":
         pytest.fail(reason, pytrace=False)

@@ -11,6 +11,10 @@ def test_what_is_there_is_found() -> None:
     assert needs("sh", "it is always there").endswith("sh")
 
 
+def test_a_file_may_be_needed() -> None:
+    assert needs(__file__, "it is this one") == __file__
+
+
 def test_what_is_missing_is_skipped_with_its_name_and_a_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(REQUIRE_ALL, raising=False)
     with pytest.raises(pytest.skip.Exception, match=f"{MISSING} is not installed: apt-get install it"):

@@ -6,12 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
 import pytest
+
+from tests.conftest import needs
 
 ROOT: Final = Path(__file__).parents[2]
 TESTS: Final = (
@@ -38,6 +41,8 @@ WHERE: Final = "import importlib, sys; print(*(importlib.import_module(name).__f
 
 
 def compiler() -> ModuleType:
+    needs("gcc", "apt-get install gcc libc6-dev")
+    needs(f"{sysconfig.get_path('include')}/Python.h", "apt-get install python3-dev")
     spec = importlib.util.spec_from_file_location("voicegate_compile", ROOT / "docker" / "compile.py")
     assert spec is not None
     assert spec.loader is not None
