@@ -17,6 +17,7 @@ from typing import Final
 
 MODULES: Final = (
     "audio",
+    "clock",
     "codec",
     "digits",
     "ear",
@@ -33,12 +34,14 @@ MODULES: Final = (
     "rtp",
     "rtp_audio",
     "sip/peer",
+    "sip/port",
+    "sip/session",
     "srtp",
     "vad",
     "websocket/frames",
     "websocket/protocol",
 )
-"""Of `media`: those that need no sockets, and so no clock and no event loop. All codecs, as they share a protocol."""
+"""Of `media`: what runs for each packet and frame. All codecs, as they share a protocol."""
 
 MADE: Final = ("*.so", "*.pyd")
 PATIENCE_S: Final = 600

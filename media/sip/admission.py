@@ -14,8 +14,9 @@ from media.sip.call import Stage
 from media.sip.inbound import InboundCall
 from media.sip.legs import Legs
 from media.sip.negotiation import Local, Negotiation
-from media.sip.port import MediaPort, NoPort
+from media.sip.port import MediaPort
 from media.sip.session import Session
+from media.sip.sockets import NoPort
 from media.source import source
 
 RESUME_S: Final = 60  # for which a lost dialog may be replaced by a new one

@@ -14,9 +14,9 @@ from media.sip.legs import Legs
 from media.sip.message import Hop, MessageError, Written
 from media.sip.negotiation import Local, Negotiation
 from media.sip.options import Trunk
-from media.sip.port import NoPort
 from media.sip.resolve import Resolves, Unresolved
 from media.sip.session import Session
+from media.sip.sockets import NoPort
 from media.sip.trunks import Trunks
 
 MAX_WAYS: Final = 4  # that are tried, where the first ones do not answer at all

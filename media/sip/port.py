@@ -1,4 +1,4 @@
-"""The sockets of one leg's RTP and RTCP (RFC 3550, 11), and how those of all legs are read together."""
+"""What one leg's RTP and RTCP read and send, and how the sockets of all legs are read together."""
 
 import asyncio
 import ipaddress
@@ -8,21 +8,15 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from media.sip.peer import TIMESPEC, Came, Peer, Received
+from media.sip.sockets import open_pair
 
 MAX_DATAGRAM_BYTES: Final = 2048
 MAX_AT_ONCE: Final = 64  # datagrams that one reading takes, so that a flood does not hold everybody up
-PORT_TRIES: Final = 100
-RECEIVE_BUFFER_BYTES: Final = 64 * 1024
 
-_SO_TIMESTAMPNS: Final = 35  # Linux: the kernel notes when a packet came; Python has no name for it
 _ANCILLARY_BYTES: Final = socket.CMSG_SPACE(TIMESPEC.size)
-
-
-class NoPort(OSError):
-    """No pair of ports is free."""
 
 
 class Poll:
@@ -77,11 +71,12 @@ class MediaPort:
     ) -> None:
         """Raises `NoPort`. `last_port` 0: the system chooses. `poll` is shared with the ports read at the same time."""
         self._now_ms = now_ms
-        self._rtp, self._rtcp = _pair(host, first_port, last_port, start)
+        self._rtp, self._rtcp = open_pair(host, first_port, last_port, start)
         self.port: int = self._rtp.getsockname()[1]
         self.report_port: int = self._rtcp.getsockname()[1]
         self.peer = Peer()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        # Not `AbstractEventLoop`: compiled, it is held to its types, and uvloop's `remove_reader` gives no bool.
+        self._loop: Any = None
         self._paced = False
         self._poll = poll or Poll()
         self._came: list[Came] = []  # and is not taken yet
@@ -169,31 +164,6 @@ class MediaPort:
             except OSError:
                 return
             self.peer.take_report(data, address)
-
-
-def _pair(host: str, first_port: int, last_port: int, start: int) -> tuple[socket.socket, socket.socket]:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    evens = range(first_port + first_port % 2, last_port, 2) if last_port else range(0)
-    for attempt in range(PORT_TRIES if not last_port else len(evens)):
-        port = evens[(start + attempt) % len(evens)] if last_port else 0
-        rtp, rtcp = socket.socket(family, socket.SOCK_DGRAM), socket.socket(family, socket.SOCK_DGRAM)
-        try:
-            rtp.bind((host, port))
-            port = rtp.getsockname()[1]
-            if port % 2 or port == 65535:
-                raise OSError("odd")
-            rtcp.bind((host, port + 1))
-        except OSError:
-            rtp.close()
-            rtcp.close()
-            continue
-        for one in (rtp, rtcp):
-            one.setblocking(False)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
-        if sys.platform == "linux":
-            rtp.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        return rtp, rtcp
-    raise NoPort("no UDP port is free for media")
 
 
 def _usable(host: str) -> bool:

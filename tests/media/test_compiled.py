@@ -19,6 +19,7 @@ from tests.conftest import needs
 ROOT: Final = Path(__file__).parents[2]
 TESTS: Final = (
     "audio",
+    "clock",
     "codec",
     "ear",
     "frames",
@@ -30,6 +31,7 @@ TESTS: Final = (
     "plain",
     "playout",
     "playout_machine",
+    "port",
     "recorder",
     "rtp",
     "server",

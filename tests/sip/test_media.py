@@ -241,7 +241,7 @@ async def test_who_is_turned_away_costs_no_port(tmp_path: Path, monkeypatch: pyt
         opened() as ear,
     ):
         await called(server, first, ear.port)
-        monkeypatch.setattr(MediaPort, "__init__", lambda *given, **named: pytest.fail("a port was opened"))
+        monkeypatch.setattr("media.sip.legs.MediaPort", lambda *given, **named: pytest.fail("a port was opened"))
         assert await second.invite(gate(server).port, ear.port) == "SIP/2.0 486 Busy Here"
         assert server.gate._metrics.refused["sip", "full"] == 1
         assert await first.bye() == "SIP/2.0 200 OK"
