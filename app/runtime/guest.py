@@ -2,12 +2,12 @@
 
 from app.core.events import LegJoined, LegLeft, LegRole
 from app.core.state import Phase
-from app.ports import Pcm
 from app.runtime.actor import CallActor
+from media.deaf import Deaf
 from media.leg import Leg
 
 
-class Guest:
+class Guest(Deaf):
     """Implements `media.leg.LegHandler` for a leg that only listens: nothing that it sends reaches the call."""
 
     def __init__(self, actor: CallActor, leg_id: str, role: LegRole, who: str) -> None:
@@ -34,27 +34,3 @@ class Guest:
 
     def failed(self, error: Exception) -> None:
         self.hung_up()
-
-    def speech_started(self, utterance: int, now_ms: int) -> None: ...
-
-    def speech_audio(self, utterance: int, pcm: Pcm) -> None: ...
-
-    def speech_confirmed(self, utterance: int) -> None: ...
-
-    def speech_paused(self, utterance: int, *, on: bool) -> None: ...
-
-    def speech_ended(self, utterance: int, speech_ms: int, voice: bool) -> None: ...
-
-    def playout_started(self, gen: int) -> None: ...
-
-    def playout_held(self, gen: int, sentence: int, chars: int) -> None: ...
-
-    def playout_stopped(self, gen: int, sentence: int, chars: int, cause: str) -> None: ...
-
-    def held(self, *, on: bool) -> None: ...
-
-    def measured(self, packets: int, lost: int, jitter_ms: float, opinion: float) -> None: ...
-
-    def digit(self, digit: str) -> None: ...
-
-    def text(self, text: str) -> None: ...
