@@ -91,7 +91,7 @@ class Outbound:
         async with asyncio.TaskGroup() as self._group:
             await self._stopping.wait()
         self._group = None
-        self._thread.shutdown(wait=False)
+        self._thread.shutdown(wait=False, cancel_futures=True)  # the process does not wait for orders behind a lock
 
     def stop(self) -> None:
         self._stopping.set()
@@ -118,6 +118,8 @@ class Outbound:
             self._orders -= 1
         if isinstance(permit, Forbidden):
             raise NotPlaced(permit.refusal.rule, permit.refusal.line, forbidden=True, placed=permit.placed)
+        if self._group is None:  # the server has stopped meanwhile; the next one knows that this call is over
+            raise NotPlaced("stopping", "the server is about to stop", forbidden=False)
         over: asyncio.Future[CallActor] = asyncio.get_running_loop().create_future()
         charge = Charge(permit)
         try:
