@@ -95,7 +95,7 @@ class _Listener:
 
 
 class _Caller(_Listener):
-    """One moment under way. The agent's question is `asked_s` long; answers do not begin before."""
+    """One moment under way. The agent's question takes some `asked_s`; before, a short silence is no end of it."""
 
     def __init__(self, one: "_Prepared", asked_s: float) -> None:
         super().__init__(one.line, one.room)
@@ -144,11 +144,13 @@ class _Caller(_Listener):
         return [Played(start_s, end_s, tuple(heard)) for start_s, end_s, heard in stretches]
 
     def _is_time(self, now_s: float) -> bool:
-        if not self.ear.starts or self.heard_s < self._asked_s - ALMOST_S:
+        if not self.ear.starts:
             return False
-        if self.moment.right is Right.answers:
-            return self.silent_s(now_s) >= self.moment.at_ms / 1000
-        return now_s - self.ear.starts[0] >= self.moment.at_ms / 1000
+        if self.moment.right is not Right.answers:
+            return now_s - self.ear.starts[0] >= self.moment.at_ms / 1000
+        silent_s = self.silent_s(now_s)
+        asked = self.heard_s >= self._asked_s - ALMOST_S or silent_s >= ASKED_S
+        return asked and silent_s >= self.moment.at_ms / 1000
 
     def _is_answered(self) -> bool:
         if not self.began_s or self.moment.right is not Right.answers or self._speech:

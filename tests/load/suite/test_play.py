@@ -27,6 +27,7 @@ class Agent:
     """A line to an agent that talks from the start, or asks for half a second; it hears what is loud."""
 
     asks: bool = False
+    asks_s: float = 0.5
     holds_s: float = 0.0  # in the middle of its question
     yields: bool = True
     answers_after_s: float = 0.3
@@ -59,7 +60,8 @@ class Agent:
                 listener.cleared(now_s)
         if self.asks:
             asked_s = now_s - self._began_s
-            asking = asked_s < 0.25 or 0 < asked_s - 0.25 - self.holds_s < 0.25
+            half_s = self.asks_s / 2
+            asking = asked_s < half_s or 0 < asked_s - half_s - self.holds_s < half_s
             self._talks = asking or (self._heard_s > 0 and now_s - self._heard_s > self.answers_after_s)
         if self._talks:
             listener.audio(TALK, now_s, None)
@@ -99,6 +101,7 @@ async def test_what_agents_do_is_found() -> None:
         "answers": (Kind.word, Agent(asks=True)),
         "never": (Kind.word, Agent(asks=True, answers_after_s=60)),
         "holds": (Kind.word, Agent(asks=True, holds_s=0.35)),
+        "asks less than the first time": (Kind.word, Agent(asks=True, asks_s=0.2)),
         "refuses": (Kind.word, Agent(refuses=True)),
     }
     heard_out = Agent(asks=True)
@@ -119,6 +122,7 @@ async def test_what_agents_do_is_found() -> None:
         "answers": "",
         "never": "no answer",
         "holds": "",
+        "asks less than the first time": "",
     }
     assert all(why[name] == right[name] for name in why)
     for name, most_ms in (("yields", 100), ("answers", 600)):
