@@ -37,10 +37,13 @@ def pin(pid: int, core: int) -> None:
 
 
 def prefer(pid: int) -> bool:
-    """Let nothing else on its core delay it, so that the figures are the program's own; False where not allowed."""
+    """Let nothing else on its core delay it, so that the figures are the program's own; False where not allowed.
+
+    Its threads take turns: else its journal would starve as soon as its loop is never idle.
+    """
     try:
         for task in os.listdir(f"/proc/{pid}/task"):
-            os.sched_setscheduler(int(task), os.SCHED_FIFO, os.sched_param(REAL_TIME_PRIORITY))
+            os.sched_setscheduler(int(task), os.SCHED_RR, os.sched_param(REAL_TIME_PRIORITY))
     except PermissionError:
         return False
     return True
