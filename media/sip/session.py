@@ -21,7 +21,7 @@ from media.sip.refer import Referral
 from media.srtp import SrtpError
 
 PLAYED_LATER_MS: Final = 60  # the phone's own jitter buffer; what has not passed it counts as not heard
-QUIET_MS = 15_000  # without RTP: is the peer still there?
+QUIET_MS = 15_000  # without RTP: is the peer still there? Not `Final`: a test shortens it where it is compiled, too
 WATCH_MS: Final = 500
 UNPROVEN_MS: Final = 30_000  # for which sound goes where nobody has shown to want it
 MEASURE_MS: Final = 10_000  # between two measurements that the call is told
